@@ -1,0 +1,36 @@
+# Every target makes .venv first. The first two of interest: make recipe-librispeech, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup test lint bench soak help
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+setup: .venv/.complete  ## make .venv with everything the project needs
+
+.venv/.complete: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev,synthetic]'
+	@touch $@
+
+test: setup  ## the tests, a few minutes
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: setup  ## the tests that take long
+	$(BIN)/python -m pytest -m soak
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## a training step of the LSTM against torch.nn.LSTM
+	$(BIN)/python tools/bench_lstm.py
+
+# Variables such as LIBRISPEECH=/path reach the recipe through the environment (`environment:` in its
+# recipe.yaml says which option each one sets); ARGS="--training.epochs 3" sets any option.
+recipe-%: setup  ## run recipes/NAME: prepare, train, decode, score, report
+	$(BIN)/asr-lstm recipe recipes/$* $(ARGS)

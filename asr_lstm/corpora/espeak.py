@@ -1,0 +1,325 @@
+"""Synthetic speech by espeak-ng, through ctypes, and the worker process that writes it to files.
+
+espeak-ng repeats its output only from a fresh process that speaks the same texts in the same order (its
+noise generator and smoothing keep state), so each voice gets a process of its own:
+`python -m asr_lstm.corpora.espeak` reads one JSON job (`run_job`) from its standard input. This module
+must stay quick to import: the standard library and numpy, no torch.
+
+espeak-ng is licensed under the GPL-3 and comes with the optional package `espeakng-loader`, which is
+imported here, inside a function, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_lstm.errors import AsrLstmError, ConfigError, DataError
+
+SAMPLE_RATE = 16_000  # Hz of what is written; espeak-ng itself speaks at 22 050
+Wave = NDArray[np.float32]
+
+# Values of espeak-ng's speak_lib.h.
+_SYNCHRONOUS = 2
+_DONT_EXIT = 0x8000
+_UTF8 = 1
+_IPA = 2
+_PARAMETERS = {"rate": 1, "pitch": 3, "range": 4}
+_LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100)}
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A synthetic speaker: two that differ in any field sound different.
+
+    Attributes:
+        language: an espeak-ng language, e.g. "en-us" or "cy".
+        variant: a file of espeak-ng's `voices/!v` that changes the vocal tract; "" for none.
+        pitch: base pitch, 0 to 100.
+        range: how far the pitch moves, 0 to 100.
+        rate: words a minute, 80 to 450.
+    """
+
+    language: str
+    variant: str = ""
+    pitch: int = 50
+    range: int = 50
+    rate: int = 160
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie in {low} to {high}, not {getattr(self, name)}")
+
+    @property
+    def name(self) -> str:
+        """The voice as espeak-ng writes it, `language+variant`."""
+        return f"{self.language}+{self.variant}" if self.variant else self.language
+
+
+@dataclass(frozen=True)
+class Acoustics:
+    """The ranges from which each utterance draws its room, noise and level, uniformly.
+
+    Attributes:
+        reverberation_time: seconds in which the room's sound falls by 60 dB.
+        direct_to_reverberant: dB of the direct sound over everything the room adds.
+        signal_to_noise: dB of the speech (where it is not silent) over the background noise.
+        noise_colour: exponent a of the noise's power spectrum 1 / f^a: 0 is white, 1 pink, 2 brown.
+        level: dBFS of the speech where it is not silent.
+        silence: seconds of background before and after the speech.
+    """
+
+    reverberation_time: tuple[float, float] = (0.1, 0.5)
+    direct_to_reverberant: tuple[float, float] = (3.0, 15.0)
+    signal_to_noise: tuple[float, float] = (10.0, 35.0)
+    noise_colour: tuple[float, float] = (0.0, 2.0)
+    level: tuple[float, float] = (-30.0, -16.0)
+    silence: tuple[float, float] = (0.1, 0.3)
+
+
+class Espeak:
+    """espeak-ng with one voice. The library has one state a process: only the newest instance speaks."""
+
+    _newest: ClassVar[Espeak | None] = None
+
+    def __init__(self, voice: Voice) -> None:
+        """Load espeak-ng and choose the voice.
+
+        Raises:
+            ConfigError: espeakng-loader is not installed, or there is no such language or variant.
+        """
+        self._library, data, self.sample_rate = _start_library()
+        self._chunks: list[NDArray[np.int16]] = []
+        self._set_voice(voice, data)
+        self._callback = _CALLBACK(self._collect)
+        self._library.espeak_SetSynthCallback(self._callback)
+        Espeak._newest = self  # also keeps alive the callback, to which C holds a bare pointer
+
+    def _set_voice(self, voice: Voice, data: Path) -> None:
+        # An unknown variant is ignored without an error, so the file itself is asked for. Names are
+        # compared as listed because a file system may not tell upper from lower case.
+        variants = {file.name for file in (data / "voices" / "!v").iterdir()}
+        if voice.variant and voice.variant not in variants:
+            raise ConfigError(f"{voice.name}: espeak-ng has no variant {voice.variant!r} in {data}/voices/!v")
+        # A bad language returns an error and keeps the previous voice.
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise ConfigError(f"{voice.name}: espeak-ng has no language {voice.language!r}; see {data}/lang")
+        for name, number in _PARAMETERS.items():
+            value = getattr(voice, name)
+            self._library.espeak_SetParameter(number, value, 0)
+            if self._library.espeak_GetParameter(number, 1) != value:
+                raise ConfigError(f"{voice.name}: espeak-ng refuses {name} {value}")
+
+    def _collect(self, samples: Any, count: int, _events: Any) -> int:
+        if samples and count > 0:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    def speak(self, text: str) -> Wave:
+        """Return `text` spoken: (samples,) in [-1, 1] at `sample_rate` (22 050 Hz).
+
+        Raises:
+            DataError: espeak-ng fails, or nothing in the text can be spoken.
+            ValueError: another `Espeak` was made since, so that the voice would be that one's.
+        """
+        self._check_newest()
+        self._chunks = []
+        data = text.encode()
+        status = self._library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _UTF8, None, None)
+        if status != 0:
+            raise DataError(f"{text!r}: espeak-ng cannot speak this (error {status})")
+        samples = np.concatenate([np.zeros(0, np.int16), *self._chunks])
+        if not samples.any():
+            raise DataError(f"{text!r}: espeak-ng finds nothing to speak in this text")
+        wave: Wave = samples.astype(np.float32) * np.float32(1 / 32768)
+        return wave
+
+    def _check_newest(self) -> None:
+        if Espeak._newest is not self:
+            raise ValueError("this Espeak was replaced by a later one: use one voice at a time in a process")
+
+    def phonemes(self, text: str) -> str:
+        """Return the pronunciation of `text` in the International Phonetic Alphabet; errors as in `speak`."""
+        self._check_newest()
+        pointer = ctypes.c_char_p(text.encode())
+        clauses = []
+        while pointer.value:
+            clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, _IPA).decode())
+        return " ".join(clauses)
+
+
+def find_espeak() -> tuple[Path, Path]:
+    """Return the paths of espeak-ng's library and of its data.
+
+    Raises:
+        ConfigError: espeakng-loader is not installed.
+    """
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise ConfigError(
+            "synthetic speech needs espeak-ng: pip install 'asr_lstm[synthetic]' (espeakng-loader, GPL-3)"
+        ) from error
+    return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
+
+
+@cache
+def _start_library() -> tuple[ctypes.CDLL, Path, int]:
+    """Return espeak-ng, its data and its rate in Hz; loaded once a process: started twice, it babbles."""
+    path, data = find_espeak()
+    library = ctypes.CDLL(str(path))
+    library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
+    library.espeak_SetSynthCallback.argtypes = [_CALLBACK]
+    library.espeak_SetSynthCallback.restype = None
+    library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+    library.espeak_Synth.argtypes = [
+        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+        ctypes.c_void_p, ctypes.c_void_p,
+    ]  # fmt: skip
+    library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    library.espeak_Info.argtypes = [ctypes.POINTER(ctypes.c_char_p)]
+    library.espeak_Info.restype = ctypes.c_char_p
+    sample_rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT))
+    if sample_rate <= 0:
+        raise ConfigError(f"{data}: espeak-ng does not start with this data; reinstall espeakng-loader")
+    return library, data, sample_rate
+
+
+def espeak_version() -> str:
+    """Return the release of espeak-ng, e.g. "1.52.0".
+
+    Raises:
+        ConfigError: espeakng-loader is not installed.
+    """
+    library, _, _ = _start_library()
+    version: bytes = library.espeak_Info(ctypes.byref(ctypes.c_char_p()))
+    return version.decode()
+
+
+def resample(wave: Wave, source: int, target: int = SAMPLE_RATE) -> Wave:
+    """Change the sampling rate of `wave` (samples,) from `source` to `target` Hz by soxr."""
+    # soxr comes with librosa and, unlike it or scipy.signal, is imported in no time.
+    import soxr  # type: ignore[import-untyped]
+
+    return np.asarray(soxr.resample(wave, source, target), dtype=np.float32)
+
+
+def room_response(
+    rng: np.random.Generator, *, reverberation_time: float, direct_to_reverberant: float
+) -> Wave:
+    """Return a random room's impulse response (samples,) at 16 kHz; the direct sound is 1 at sample 0.
+
+    Polack's statistical model (J.-D. Polack, La transmission de l'énergie sonore dans les salles, 1988):
+    white noise under an exponential that falls by 60 dB in `reverberation_time` seconds. Before the mixing
+    time a real response is sparse, so the first 20 ms keep only a few of their samples, as reflections.
+    `direct_to_reverberant` is in dB.
+    """
+    size = max(2, round(reverberation_time * SAMPLE_RATE))
+    time = np.arange(size) / SAMPLE_RATE
+    tail = rng.standard_normal(size) * np.exp(-3 * np.log(10) * time / reverberation_time)
+    early = time < 0.02
+    tail[early] *= rng.random(int(early.sum())) < 0.05
+    tail[: round(0.001 * SAMPLE_RATE)] = 0.0  # no wall stands within 17 cm of the direct path
+    tail *= 10 ** (-direct_to_reverberant / 20) / max(float(np.linalg.norm(tail)), 1e-9)
+    tail[0] = 1.0
+    response: Wave = tail.astype(np.float32)
+    return response
+
+
+def add_room(wave: Wave, acoustics: Acoustics, rng: np.random.Generator) -> Wave:
+    """Return `wave` (samples,) at 16 kHz as heard in a random room with noise; never clipped."""
+    draw = {name: float(rng.uniform(*limits)) for name, limits in asdict(acoustics).items()}
+    before, after = (round(float(rng.uniform(*acoustics.silence)) * SAMPLE_RATE) for _ in range(2))
+    response = room_response(
+        rng,
+        reverberation_time=draw["reverberation_time"],
+        direct_to_reverberant=draw["direct_to_reverberant"],
+    )
+    size = before + len(wave) + after
+    length = _fast_length(size + len(response))
+    padded = np.zeros(length, np.float32)
+    padded[before : before + len(wave)] = wave
+    spectrum = np.fft.rfft(padded) * np.fft.rfft(response, length)
+    speech = np.fft.irfft(spectrum, length)[:size]
+    # Coloured noise: a white spectrum times f^(-a/2), flat below 50 Hz so that no energy hides down there.
+    white = rng.standard_normal(length + 2, dtype=np.float32).view(np.complex64)
+    frequency = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 50.0).astype(np.float32)
+    noise = np.fft.irfft(white * frequency ** np.float32(-draw["noise_colour"] / 2), length)[:size]
+    loudness = active_level(speech)
+    noise *= loudness * 10 ** (-draw["signal_to_noise"] / 20) / float(np.sqrt(np.mean(noise**2)))
+    mixed = (speech + noise) * (10 ** (draw["level"] / 20) / loudness)
+    return (mixed * min(1.0, 0.99 / float(np.abs(mixed).max()))).astype(np.float32)
+
+
+def active_level(wave: NDArray[Any]) -> float:
+    """Return the root mean square of those 20 ms blocks of `wave` that are within 30 dB of the loudest."""
+    block = round(0.02 * SAMPLE_RATE)
+    count = max(1, len(wave) // block)
+    power = np.mean(np.resize(wave, count * block).reshape(count, block).astype(np.float64) ** 2, axis=1)
+    return float(np.sqrt(power[power >= 1e-3 * power.max()].mean()))
+
+
+def _fast_length(size: int) -> int:
+    """Return the smallest 2^a or 3 * 2^a from `size` up: lengths at which the FFT is fast."""
+    power = 1 << max(0, (size - 1).bit_length())
+    return power * 3 // 4 if power * 3 // 4 >= size else power
+
+
+def run_job(job: Mapping[str, Any]) -> dict[str, float]:
+    """Speak a job's texts in their order and write them as 16 kHz mono 16-bit FLAC.
+
+    Args:
+        job: `voice` (the fields of a `Voice`), `files` (path relative to `folder` -> text), `folder`, `seed`,
+            and `acoustics` (the fields of an `Acoustics`) or None for the bare voice.
+
+    Returns:
+        The seconds of each file.
+
+    Raises:
+        AsrLstmError: as `Espeak`, or a file that cannot be written.
+    """
+    import soundfile
+
+    espeak = Espeak(Voice(**job["voice"]))
+    acoustics = Acoustics(**job["acoustics"]) if job["acoustics"] else None
+    seconds = {}
+    for name, text in job["files"].items():
+        wave = resample(espeak.speak(text), espeak.sample_rate)
+        if acoustics is not None:
+            # Seeded by the file's name, so that a file does not depend on what else is made.
+            wave = add_room(wave, acoustics, np.random.default_rng([job["seed"], zlib.crc32(name.encode())]))
+        path = Path(job["folder"]) / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, wave, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise DataError(f"{path}: cannot write ({error})") from error
+        seconds[name] = len(wave) / SAMPLE_RATE
+    return seconds
+
+
+def main() -> int:
+    """Run the job on standard input; its result, or `{"error": message}`, goes to standard output."""
+    try:
+        result: dict[str, Any] = {"seconds": run_job(json.load(sys.stdin))}
+    except AsrLstmError as error:
+        result = {"error": str(error), "kind": type(error).__name__}
+    json.dump(result, sys.stdout)
+    return 0 if "seconds" in result else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

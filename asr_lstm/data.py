@@ -1,0 +1,168 @@
+"""The Lightning data module over any `load(utterance)` that gives audio (samples,) or frames (frames, dims)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from asr_lstm.augment import change_speed, draw_speed
+from asr_lstm.batching import Batch, Draw, EpochSampler, Example, collate, plan_batches
+from asr_lstm.manifest import Utterance
+from asr_lstm.units import Units
+
+Loader = Callable[[Utterance], NDArray[np.float32]]
+
+# 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
+_INT16_SCALE = 32767.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How utterances become batches.
+
+    Attributes:
+        batch_seconds: length of a batch, padding included; small data wants many updates, so keep it small.
+        eval_seconds: the same where nothing is learned.
+        shortest_first: so many epochs begin with the shortest utterances, from which CTC learns to align sooner.
+        workers: processes that load; 0 loads in the training process, which is best on two cores with the cache.
+        cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
+    """
+
+    batch_seconds: float = 60.0
+    eval_seconds: float = 240.0
+    shortest_first: int = 1
+    workers: int = 0
+    cache_gib: float = 1.0
+
+
+class AudioCache:
+    """Wraps a loader of audio (samples,): what it returned once comes from memory, up to a budget.
+
+    Args:
+        load: the loader.
+        gib: the budget; what no longer fits is loaded each time.
+    """
+
+    def __init__(self, load: Loader, *, gib: float) -> None:
+        self._load = load
+        self._room = int(gib * 2**30)
+        self._kept: dict[str, NDArray[np.int16]] = {}
+
+    def __call__(self, utterance: Utterance) -> NDArray[np.float32]:
+        """The audio (samples,) of an utterance, rounded to 16 bits."""
+        kept = self._kept.get(utterance.id)
+        if kept is None:
+            kept = np.round(self._load(utterance) * _INT16_SCALE).astype(np.int16)
+            if kept.nbytes <= self._room:
+                self._room -= kept.nbytes
+                self._kept[utterance.id] = kept
+        return kept.astype(np.float32) / _INT16_SCALE
+
+
+class UtteranceDataset(Dataset[Example]):
+    """Utterances by draw: loads, changes the speed in training, and encodes the transcript.
+
+    Args:
+        utterances: with transcripts that the units can write.
+        units: the output units.
+        load: reads an utterance.
+        speed: spread of the playing speed either side of 1; for audio only.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], units: Units, load: Loader, *, speed: float = 0.0) -> None:
+        self.utterances = utterances
+        self.targets = [units.encode(utterance.text, where=utterance.id) for utterance in utterances]
+        self.load = load
+        self.speed = speed
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, draw: Draw) -> Example:
+        inputs = self.load(self.utterances[draw.index])
+        if self.speed:
+            inputs = change_speed(inputs, factor=draw_speed(draw.seed, spread=self.speed))
+        return Example(torch.as_tensor(inputs), self.targets[draw.index], draw)
+
+
+class SpeechData(lightning.LightningDataModule):
+    """Training and dev batches.
+
+    Args:
+        train: utterances to learn from.
+        dev: utterances to choose by; never augmented.
+        units: the output units.
+        load: reads an utterance.
+        config: batches, workers, cache.
+        speed: spread of the playing speed in training; 0 where the loader gives frames.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Utterance],
+        dev: Sequence[Utterance],
+        units: Units,
+        load: Loader,
+        *,
+        config: DataConfig,
+        speed: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.train_set = UtteranceDataset(train, units, load, speed=speed)
+        self.dev_set = UtteranceDataset(dev, units, load)
+        self.sampler = EpochSampler(
+            [utterance.duration for utterance in train],
+            max_seconds=config.batch_seconds,
+            seed=seed,
+            shortest_first=config.shortest_first,
+        )
+
+    def total_updates(self, epochs: int) -> int:
+        """Batches of all epochs together."""
+        return sum(len(self.sampler.plan(epoch)) for epoch in range(epochs))
+
+    def train_dataloader(self) -> DataLoader[Example]:
+        """Batches of the epoch that the sampler stands in, from its position on."""
+        return self._loader(self.train_set, self.sampler)
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        """The dev set, longest batches last."""
+        durations = [utterance.duration for utterance in self.dev_set.utterances]
+        plan = plan_batches(
+            durations, max_seconds=self.config.eval_seconds, seed=0, epoch=0, shortest_first=True
+        )
+        return self._loader(self.dev_set, [[Draw(index, 0) for index in batch] for batch in plan])
+
+    def _loader(self, dataset: UtteranceDataset, batches: Any) -> DataLoader[Example]:
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.config.workers,
+            persistent_workers=self.config.workers > 0,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training data, for a checkpoint."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved place."""
+        self.sampler.load_state_dict(state_dict)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move what the model needs; lengths, targets and seeds stay on the CPU, where they are read."""
+        inputs: Tensor = batch.inputs.to(device)
+        batch.inputs = inputs
+        return batch

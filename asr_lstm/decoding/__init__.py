@@ -1,0 +1,1 @@
+"""From logits to text: how a CTC model's frames become units."""

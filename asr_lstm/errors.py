@@ -1,0 +1,23 @@
+"""The few exceptions a user meets. Each message is one line: what is wrong, where, and the way out."""
+
+from __future__ import annotations
+
+
+class AsrLstmError(Exception):
+    """A mistake in the input, not in the program: shown as one line, never as a traceback."""
+
+
+class ConfigError(AsrLstmError):
+    """A recipe, bundle or option that makes no sense."""
+
+
+class AudioError(AsrLstmError):
+    """An audio file that cannot be read or holds nothing that can be recognised."""
+
+
+class DataError(AsrLstmError):
+    """A manifest, corpus or transcript that cannot be used."""
+
+
+class DownloadError(AsrLstmError):
+    """An archive that could not be fetched or is not what its publisher signed."""

@@ -1,0 +1,185 @@
+"""From what a loader gives to what the encoder takes: log-mel features of audio, or features that came ready.
+
+A front end is one nn.Module, the same in training, evaluation, serving and export: lengths go in and come out,
+and an utterance gives the same features alone as padded in a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Energies below this are taken for digital silence; it is about -100 dB of a full-scale sine in a mel band.
+LOG_FLOOR = 1e-6
+# A band that never varies in the training data is left unscaled instead of being divided by nearly 0.
+MIN_DEVIATION = 1e-2
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What the features are.
+
+    Attributes:
+        kind: `log_mel` of audio; `frames` for a loader that gives (frames, dims) itself.
+        rate: sampling rate of the audio in Hz; files of other rates are resampled.
+        mels: mel bands.
+        window_ms: length of the analysis window.
+        hop_ms: from one frame to the next.
+        low_hz: lower edge of the lowest band; below it stand hum and handling noise.
+        high_hz: upper edge of the highest band; 0 stands for half the rate.
+        dims: of the frames that the loader gives (kind `frames`).
+        stack: frames joined into one; with a hop of 10 ms, 3 gives the encoder 33 frames a second.
+    """
+
+    kind: Literal["log_mel", "frames"] = "log_mel"
+    rate: int = 16_000
+    mels: int = 80
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    low_hz: float = 20.0
+    high_hz: float = 0.0
+    dims: int = 0
+    stack: int = 3
+
+    def __post_init__(self) -> None:
+        if self.kind == "frames" and self.dims < 1:
+            raise ValueError("features.dims must say how many dims the loader's frames have (kind `frames`)")
+        for name in ("rate", "mels", "window_ms", "hop_ms", "stack"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"features.{name} must be above 0, not {getattr(self, name)}")
+
+    @property
+    def bands(self) -> int:
+        """Dims of one unstacked frame."""
+        return self.mels if self.kind == "log_mel" else self.dims
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one unstacked frame to the next; 1 where the loader gives frames."""
+        return round(self.rate * self.hop_ms / 1000) if self.kind == "log_mel" else 1
+
+
+class FrontEnd(nn.Module):
+    """Normalises frames by the mean and deviation of the training data and joins `stack` of them into one.
+
+    The statistics are global, not an utterance's own, so that long and live audio get the same features.
+
+    Attributes:
+        dims: of one frame that comes out.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dims = config.bands * config.stack
+        self.register_buffer("mean", torch.zeros(config.bands))
+        self.register_buffer("deviation", torch.ones(config.bands))
+
+    def raw(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames before normalisation; here the inputs (batch, frames, dims) themselves."""
+        return inputs, lengths
+
+    def raw_lengths(self, lengths: Tensor) -> Tensor:
+        """How many frames `raw` makes of inputs of these lengths."""
+        return lengths
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn a padded batch into features.
+
+        Args:
+            inputs: (batch, samples) audio, or (batch, frames, dims) where the loader gives frames.
+            lengths: (batch,) valid samples or frames; what stands beyond them does not matter.
+
+        Returns:
+            (batch, frames, dims) features, zero in the padding, and (batch,) their lengths.
+        """
+        frames, lengths = self.raw(inputs, lengths)
+        frames = mask_padding((frames - self.mean) / self.deviation, lengths)
+        batch, count, bands = frames.shape
+        stack = self.config.stack
+        frames = functional.pad(frames, (0, 0, 0, -count % stack))
+        return frames.view(batch, -1, stack * bands), self._stacked(lengths)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """How many frames `forward` gives for inputs of these lengths (samples or frames)."""
+        return self._stacked(self.raw_lengths(lengths))
+
+    def _stacked(self, lengths: Tensor) -> Tensor:
+        return torch.div(lengths + self.config.stack - 1, self.config.stack, rounding_mode="floor")
+
+    @torch.no_grad()
+    def fit(self, examples: Iterable[Tensor]) -> None:
+        """Set mean and deviation from examples, each (samples,) or (frames, dims).
+
+        Raises:
+            ValueError: `examples` is empty.
+        """
+        total = torch.zeros(self.config.bands, dtype=torch.double)
+        squares = torch.zeros_like(total)
+        count = 0
+        for example in examples:
+            frames, _ = self.raw(example[None], torch.tensor([len(example)]))
+            total += frames[0].double().sum(0)
+            squares += frames[0].double().square().sum(0)
+            count += frames.shape[1]
+        if count == 0:
+            raise ValueError("examples must hold at least one")
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(variance.sqrt().where(variance.sqrt() > MIN_DEVIATION, torch.ones_like(mean)))
+
+
+class LogMel(FrontEnd):
+    """Audio to log-mel features; the mel filters are torchaudio's (HTK scale, no area normalisation).
+
+    A frame stands at each multiple of the hop, its window centred there; before the beginning and after the
+    end lies silence. (torchaudio's default mirrors the audio there instead, which in a batch mirrors padding.)
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__(config)
+        window = round(config.rate * config.window_ms / 1000)
+        self.spectrogram = torchaudio.transforms.MelSpectrogram(
+            sample_rate=config.rate,
+            n_fft=2 ** math.ceil(math.log2(window)),
+            win_length=window,
+            hop_length=config.hop_samples,
+            f_min=config.low_hz,
+            f_max=config.high_hz or config.rate / 2,
+            n_mels=config.mels,
+            center=True,
+            pad_mode="constant",
+            power=2.0,
+        )
+
+    def raw(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, samples) audio in [-1, 1] to (batch, frames, mels) log energies, always in float32."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            energies = self.spectrogram(mask_padding(inputs.float(), lengths))
+            return energies.transpose(1, 2).add(LOG_FLOOR).log(), self.raw_lengths(lengths)
+
+    def raw_lengths(self, lengths: Tensor) -> Tensor:
+        """One frame at each multiple of the hop, the first at sample 0."""
+        return torch.div(lengths, self.config.hop_samples, rounding_mode="floor") + 1
+
+
+def make_front_end(config: FeatureConfig) -> FrontEnd:
+    """The front end of a configuration."""
+    return LogMel(config) if config.kind == "log_mel" else FrontEnd(config)
+
+
+def mask_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """Zero what stands beyond each length, whatever it is, NaN too; values (batch, time) or (batch, time, dims)."""
+    padding = torch.arange(values.shape[1], device=values.device) >= lengths.to(values.device)[:, None]
+    return values.masked_fill(padding.view(*padding.shape, *[1] * (values.ndim - 2)), 0.0)

@@ -1,0 +1,7 @@
+"""Bidirectional LSTMs with variational dropout: the cell's equations, the kernels, the layer and the stack."""
+
+from asr_lstm.lstm.dropout import LockedDropout
+from asr_lstm.lstm.equations import lstm_cell
+from asr_lstm.lstm.layer import LSTMLayer, VariationalLSTM
+
+__all__ = ["LSTMLayer", "LockedDropout", "VariationalLSTM", "lstm_cell"]

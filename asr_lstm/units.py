@@ -1,0 +1,252 @@
+"""Text normalisation and output units: what a transcript becomes before a network may learn it, and back."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.files import atomic_write
+
+BLANK = 0  # CTC's "nothing new here": unit 0 everywhere in the toolkit
+BLANK_SYMBOL = "<blank>"
+SPACE_SYMBOL = "<space>"  # how a space is written in the units' file, where it could not be seen
+
+_JOINERS = "\u200c\u200d"  # invisible, but spelling in Persian and in the scripts of India
+_ZERO_WIDTH_SPACE = "\u200b"  # parts words in Khmer and Thai, though Python does not call it a space
+_APOSTROPHES = "'\u2019\u2018\uff07"
+_INNER_MARKS = "'\u00b7\u05f3\u05f4"  # apostrophe, Catalan middle dot, Hebrew geresh and gershayim
+_QUOTES = re.compile(f"[{_INNER_MARKS}]{{2,}}")
+_OUTER_MARKS = re.compile(rf"(?<!\S)[{_INNER_MARKS}]+|[{_INNER_MARKS}]+(?!\S)")
+
+
+class _Table(dict[int, str]):
+    """For `str.translate`: decides on each character when it is first met."""
+
+    def __init__(self, *, remove_punctuation: bool) -> None:
+        super().__init__()
+        self._remove_punctuation = remove_punctuation
+
+    def __missing__(self, code: int) -> str:
+        self[code] = self._replacement(chr(code))
+        return self[code]
+
+    def _replacement(self, character: str) -> str:
+        category = unicodedata.category(character)
+        if character.isspace() or character == _ZERO_WIDTH_SPACE:
+            return " "
+        if category in ("Cc", "Cf", "Cs") and character not in _JOINERS:
+            return ""  # byte order marks, direction marks, soft hyphens: nobody hears them
+        if self._remove_punctuation:
+            if character in _APOSTROPHES:
+                return "'"
+            if category[0] in "PS" and character not in _INNER_MARKS:
+                return " "
+        return character
+
+
+_TABLES = {
+    "keep": _Table(remove_punctuation=False),
+    "remove": _Table(remove_punctuation=True),
+}
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """One form for text that says the same, in training, in evaluation and in what is printed.
+
+    Invisible format characters go (but not the joiners of Persian and Indic spelling) and white space becomes
+    single spaces, none at the ends. Normalising twice changes nothing more.
+
+    Attributes:
+        unicode: NFC composes accents; NFKC also makes full-width letters, ligatures and the like plain.
+        casing: "lower", "upper" or "keep". Casing knows no language: Turkish wants "keep" and its own rule.
+        punctuation: "remove" turns punctuation and symbols into spaces, except for apostrophes inside words
+            (don't, l'eau; curly ones become straight), the dot of Catalan l·l and the Hebrew geresh; "keep"
+            leaves them for the network to learn.
+    """
+
+    unicode: Literal["NFC", "NFKC"] = "NFC"
+    casing: Literal["lower", "upper", "keep"] = "lower"
+    punctuation: Literal["keep", "remove"] = "remove"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("unicode", ("NFC", "NFKC")),
+            ("casing", ("lower", "upper", "keep")),
+            ("punctuation", ("keep", "remove")),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(known)}")
+
+    def __call__(self, text: str) -> str:
+        """The text in its one form; it may be empty."""
+        text = unicodedata.normalize(self.unicode, text).translate(_TABLES[self.punctuation])
+        # Cased after punctuation, because a Greek sigma's form depends on where its word ends; composed
+        # again, because both steps may leave a letter and its accent apart.
+        text = unicodedata.normalize(self.unicode, self._cased(text))
+        if self.punctuation == "remove":
+            text = _OUTER_MARKS.sub(" ", _QUOTES.sub(" ", text))
+        return " ".join(text.split())
+
+    def _cased(self, text: str) -> str:
+        return {"lower": text.lower, "upper": text.upper, "keep": text.__str__}[self.casing]()
+
+
+@runtime_checkable
+class Units(Protocol):
+    """What training, decoding and bundles ask of output units; unit 0 is the CTC blank."""
+
+    @property
+    def kind(self) -> str:
+        """The name in a bundle's configuration: "characters", ..."""
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """What `encode` and `unknown` do to a text first, and an evaluation to its reference."""
+
+    def __len__(self) -> int:
+        """How many units there are, the blank among them: the width of the logits."""
+
+    def encode(self, text: str, where: str = "") -> list[int]:
+        """The ids of a text, normalised first; `DataError` naming `where` if the units cannot write it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids without blanks, repeats already merged."""
+
+    def unknown(self, text: str) -> list[str]:
+        """What of the normalised text the units lack, each once."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the units to one file."""
+
+
+@dataclass(frozen=True)
+class CharacterUnits:
+    """One unit for each character (Unicode code point), after the blank.
+
+    A letter and its combining mark are two units where Unicode has no composed form, as in Devanagari.
+
+    Attributes:
+        symbols: the characters in order; symbol 0 is unit 1.
+        normaliser: applied to each text before it is encoded.
+
+    Raises:
+        ConfigError: no symbols, one that occurs twice, or one that is not a single character.
+    """
+
+    symbols: Sequence[str]
+    normaliser: Normaliser = field(default_factory=Normaliser)
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        object.__setattr__(
+            self, "_ids", {symbol: index for index, symbol in enumerate(self.symbols, start=1)}
+        )
+        if not self.symbols:
+            raise ConfigError("the units are empty; give at least one character")
+        for index, symbol in enumerate(self.symbols, start=1):
+            if len(symbol) != 1 or (symbol.isspace() and symbol != " "):
+                raise ConfigError(f"unit {index}: {symbol!r} is not a single character")
+            if self._ids[symbol] != index:
+                raise ConfigError(f"unit {index}: {_name(symbol)} stands there twice; leave it once")
+
+    @property
+    def kind(self) -> str:
+        """The name in a bundle's configuration."""
+        return "characters"
+
+    def __len__(self) -> int:
+        """Number of units with the blank."""
+        return len(self.symbols) + 1
+
+    def encode(self, text: str, where: str = "") -> list[int]:
+        """The ids of a text, normalised first.
+
+        Args:
+            text: as it stands in the transcript.
+            where: file and line of the transcript, for the error.
+
+        Raises:
+            DataError: a character that the units lack.
+        """
+        try:
+            return [self._ids[character] for character in self.normaliser(text)]
+        except KeyError:
+            lacking = ", ".join(_name(character) for character in self.unknown(text))
+            raise DataError(
+                f"{where + ': ' if where else ''}the units lack {lacking}; "
+                "correct the transcript, leave it out, or add the character to the units"
+            ) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids (no blanks, repeats merged), with single spaces between words.
+
+        Raises:
+            ValueError: an id that is the blank or no unit.
+        """
+        for unit in ids:
+            if not BLANK < unit < len(self):
+                raise ValueError(f"ids: {unit} is not a unit from 1 to {len(self) - 1}")
+        text = "".join(self.symbols[unit - 1] for unit in ids)
+        # A network may emit a letter and its accent one after the other; references have them composed.
+        return " ".join(unicodedata.normalize(self.normaliser.unicode, text).split())
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters of the normalised text that the units lack, each once, in order of appearance."""
+        return [character for character in dict.fromkeys(self.normaliser(text)) if character not in self._ids]
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], normaliser: Normaliser | None = None) -> CharacterUnits:
+        """Units for every character that occurs in the normalised texts, sorted by code point.
+
+        Raises:
+            DataError: there is no text.
+        """
+        normaliser = normaliser or Normaliser()
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(normaliser(text))
+        if not characters:
+            raise DataError("the transcripts hold no text to take units from; check the manifest's `text`")
+        return cls(sorted(characters), normaliser)
+
+    def save(self, path: str | Path) -> None:
+        """Write one symbol a line, the blank first, so that a line's number less one is the unit's id."""
+        with atomic_write(path) as file:
+            for symbol in (BLANK_SYMBOL, *self.symbols):
+                file.write((SPACE_SYMBOL if symbol == " " else symbol) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, normaliser: Normaliser | None = None) -> CharacterUnits:
+        """Read what `save` wrote; the normaliser's settings are kept elsewhere (in a bundle's config.yaml).
+
+        Raises:
+            ConfigError: the file cannot be read or is no file of units.
+        """
+        try:
+            lines = Path(path).read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot read the units ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not a file of units: it is not UTF-8 text") from error
+        lines = [line.removesuffix("\r") for line in lines]
+        if lines[0] != BLANK_SYMBOL:
+            raise ConfigError(f"{path}:1: not a file of units: the first line must be {BLANK_SYMBOL}")
+        try:
+            return cls(
+                [" " if line == SPACE_SYMBOL else line for line in lines[1:]], normaliser or Normaliser()
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+
+def _name(character: str) -> str:
+    """A character as an error shows it: combining marks and look-alikes are told apart by their code."""
+    shown = f"\u25cc{character}" if unicodedata.combining(character) else character
+    return f"'{shown}' (U+{ord(character):04X})"

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr_lstm.corpora import espeak
+from asr_lstm.corpora.espeak import (
+    SAMPLE_RATE,
+    Acoustics,
+    Espeak,
+    Voice,
+    active_level,
+    add_room,
+    room_response,
+)
+from asr_lstm.errors import ConfigError, DataError
+
+TEXT = "seven dogs ran across the bridge"
+
+
+@pytest.fixture(autouse=True)
+def _espeak_is_installed(request):
+    if "without_espeak" not in request.fixturenames:
+        pytest.importorskip("espeakng_loader")
+
+
+@pytest.fixture
+def without_espeak(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "espeakng_loader":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "espeakng_loader", raising=False)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def run_worker(job: dict) -> tuple[int, dict]:
+    command = [sys.executable, "-m", "asr_lstm.corpora.espeak"]
+    process = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    return process.returncode, json.loads(process.stdout)
+
+
+def test_each_field_of_a_voice_changes_the_audio():
+    voices = [
+        Voice("en-us"),
+        Voice("en-us", "f2"),
+        Voice("en-gb-scotland"),
+        Voice("en-us", pitch=70),
+        Voice("en-us", range=10),
+        Voice("en-us", rate=120),
+    ]
+    waves = [Espeak(voice).speak(TEXT) for voice in voices]
+    assert all(wave.dtype == np.float32 and np.abs(wave).max() > 0.1 for wave in waves)
+    assert len({wave.tobytes() for wave in waves}) == len(voices)
+    assert len(waves[-1]) > 1.2 * len(waves[0])
+
+
+def test_pitch_is_what_was_asked_for():
+    def pitch(wave, rate):
+        """The median over 50 ms blocks of the strongest autocorrelation between 60 and 400 Hz."""
+        found = []
+        for start in range(0, len(wave) - 1102, 1102):
+            block = wave[start : start + 1102]
+            correlation = np.correlate(block, block, "full")[1101:]
+            lag = rate // 400 + int(correlation[rate // 400 : rate // 60].argmax())
+            if correlation[lag] > 0.5 * correlation[0] > 0:
+                found.append(rate / lag)
+        return float(np.median(found))
+
+    low = Espeak(Voice("en-us", "m3"))
+    assert 70 < pitch(low.speak(TEXT), low.sample_rate) < 130
+    high = Espeak(Voice("en-us", "f2"))
+    assert 140 < pitch(high.speak(TEXT), high.sample_rate) < 260
+    with pytest.raises(ValueError, match="one voice at a time"):
+        low.speak(TEXT)
+
+
+def test_longer_text_takes_longer():
+    one = Espeak(Voice("en-us"))
+    assert len(one.speak(f"{TEXT} and {TEXT}")) > 1.7 * len(one.speak(TEXT))
+
+
+@pytest.mark.parametrize(
+    ("voice", "message"),
+    [
+        (Voice("en-us", "f99"), "no variant 'f99'"),
+        (Voice("en-us", "F1"), "no variant 'F1'"),
+        (Voice("xx-nowhere"), "no language 'xx-nowhere'"),
+        (Voice("xx-nowhere", "f1"), "no language 'xx-nowhere'"),
+    ],
+)
+def test_unknown_voice(voice, message):
+    with pytest.raises(ConfigError, match=message):
+        Espeak(voice)
+
+
+@pytest.mark.parametrize("field", [{"pitch": 101}, {"range": -1}, {"rate": 20}])
+def test_voice_out_of_range(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Voice("en", **field)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_nothing_to_speak(text):
+    with pytest.raises(DataError, match="nothing to speak"):
+        Espeak(Voice("en")).speak(text)
+
+
+def test_phonemes():
+    assert Espeak(Voice("en-us")).phonemes("the cat") == "ðə kˈæt"
+    assert Espeak(Voice("en-us")).phonemes("yes, no") == "jˈɛs nˈoʊ"
+
+
+def test_not_installed(without_espeak):
+    with pytest.raises(ConfigError, match=r"pip install 'asr_lstm\[synthetic\]'"):
+        espeak.find_espeak()
+
+
+def test_room_response_decays_as_asked():
+    response = room_response(np.random.default_rng(0), reverberation_time=0.4, direct_to_reverberant=6.0)
+    assert response[0] == 1.0
+    assert len(response) == 0.4 * SAMPLE_RATE
+    assert 10 * np.log10(np.sum(response[1:] ** 2)) == pytest.approx(-6, abs=0.01)
+    # Schroeder's backward integral from 50 to 300 ms falls 60 dB in 0.4 s, hence 37.5 dB.
+    energy = 10 * np.log10(np.cumsum(response[::-1].astype(np.float64) ** 2)[::-1])
+    assert energy[800] - energy[4800] == pytest.approx(37.5, abs=2)
+
+
+@pytest.mark.parametrize("snr", [10.0, 30.0])
+def test_noise_and_level(snr):
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    tone = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    acoustics = Acoustics((0.1, 0.1), (60, 60), (snr, snr), (0, 0), (-20, -20), (0.5, 0.5))
+    wave = add_room(tone, acoustics, np.random.default_rng(3))
+    assert len(wave) == 2 * SAMPLE_RATE
+    noise = np.sqrt(np.mean(wave[:7000].astype(np.float64) ** 2))  # the half second before the tone
+    level = active_level(wave[9000:23000])
+    assert 10 * np.log10((level**2 - noise**2) / noise**2) == pytest.approx(snr, abs=0.4)
+    assert 10 * np.log10(level**2 - noise**2) == pytest.approx(-20, abs=0.4)
+
+
+@pytest.mark.parametrize(("colour", "slope"), [(0.0, 0.0), (1.0, -3.0), (2.0, -6.0)])
+def test_noise_colour(colour, slope):
+    click = np.zeros(4 * SAMPLE_RATE, np.float32)
+    click[100:110] = 1e-3
+    acoustics = Acoustics((0.1, 0.1), (60, 60), (-60, -60), (colour, colour), (-20, -20), (0.1, 0.1))
+    spectrum = np.abs(np.fft.rfft(add_room(click, acoustics, np.random.default_rng(1)))) ** 2
+    hertz = np.fft.rfftfreq(2 * len(spectrum) - 2, 1 / SAMPLE_RATE)
+    low, high = (spectrum[(hertz >= f) & (hertz < 2 * f)].mean() for f in (400, 3200))
+    assert 10 * np.log10(high / low) / 3 == pytest.approx(slope, abs=0.5)  # dB an octave
+
+
+def test_loud_speech_is_not_clipped():
+    click = np.zeros(SAMPLE_RATE, np.float32)
+    click[::4000] = 1.0
+    acoustics = Acoustics(level=(-3, -3))
+    wave = add_room(click, acoustics, np.random.default_rng(0))
+    assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-4)
+
+
+def test_worker_writes_and_repeats(tmp_path):
+    contents = []
+    for name in ("one", "two"):
+        job = {
+            "voice": {"language": "en-us", "variant": "f2"},
+            "files": {"a/x.flac": TEXT, "a/y.flac": "good morning"},
+            "folder": str(tmp_path / name),
+            "seed": 5,
+            "acoustics": None,
+        }
+        status, answer = run_worker(job)
+        assert status == 0
+        paths = [tmp_path / name / file for file in job["files"]]
+        assert [soundfile.info(path).duration for path in paths] == list(answer["seconds"].values())
+        contents.append([path.read_bytes() for path in paths])
+    assert contents[0] == contents[1]
+    info = soundfile.info(tmp_path / "one/a/x.flac")
+    assert (info.samplerate, info.channels, info.subtype, info.format) == (16000, 1, "PCM_16", "FLAC")
+
+
+def test_worker_reports_an_error(tmp_path):
+    job = {
+        "voice": {"language": "en", "variant": "nobody"},
+        "files": {},
+        "folder": "",
+        "seed": 1,
+        "acoustics": None,
+    }
+    status, answer = run_worker(job)
+    assert status == 1
+    assert answer["kind"] == "ConfigError"
+    assert "nobody" in answer["error"]
+
+
+def test_main_in_process(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    job = {"voice": {"language": "en"}, "files": {"file/x.flac": "no"}, "folder": str(tmp_path), "seed": 1}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(job | {"acoustics": None})))
+    assert espeak.main() == 1
+    assert "cannot write" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_worker_does_not_import_torch():
+    code = "import asr_lstm.corpora.espeak, sys; sys.exit('torch' in sys.modules or 'librosa' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
