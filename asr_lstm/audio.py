@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr  # type: ignore[import-untyped]
+import soxr
 from numpy.typing import NDArray
 
 from asr_lstm.errors import AudioError
@@ -276,7 +276,7 @@ def _decode_elsewhere(path: Path) -> tuple[Samples, int]:
     """
     unknown = f"{path}: is not audio, or needs ffmpeg, which is not installed here; convert it to WAV or FLAC"
     try:
-        import audioread  # type: ignore[import-untyped]
+        import audioread
 
         backends = audioread.available_backends()
     except ImportError as error:

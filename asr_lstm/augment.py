@@ -1,4 +1,4 @@
-"""Augmentation of training data; each draw is a function of a seed, so it does not depend on workers or batches."""
+"""Augmentation of training data; each draw is a function of a seed, not of workers or batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AugmentConfig:
     """What is done to training data, and to nothing else.
 
     Attributes:
-        speed: the fastest and slowest playing speed, as a share either side of 1 (0.1: 0.9 to 1.1); pitch moves too.
+        speed: how far the playing speed strays from 1 either way (0.1: 0.9 to 1.1); pitch moves with it.
         frequency_masks: bands hidden in each utterance (SpecAugment).
         frequency_width: the widest such band, as a share of all bands.
         time_masks: stretches hidden in each utterance.
@@ -39,7 +39,7 @@ class AugmentConfig:
 
 
 def change_speed(audio: NDArray[np.float32], *, factor: float) -> NDArray[np.float32]:
-    """Play audio (samples,) `factor` times as fast, as a tape would: 1 / factor as many samples, pitch times factor.
+    """Play audio (samples,) `factor` times as fast, as a tape would: its pitch rises by the factor.
 
     Source: Ko et al. 2015, "Audio Augmentation for Speech Recognition".
     """
@@ -59,8 +59,8 @@ def draw_speed(seed: int, *, spread: float) -> float:
 class SpecAugment(nn.Module):
     """Hides random bands and stretches of the features of each utterance; in evaluation the identity.
 
-    Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779), section 2, without time warping. What is hidden
-    becomes 0, the mean of normalised features.
+    Source: Park et al. 2019, "SpecAugment" (arXiv 1904.08779), section 2, without time warping. What is
+    hidden becomes 0, the mean of normalised features.
 
     Args:
         config: how much.

@@ -1,10 +1,9 @@
-"""Batches of about equal seconds, of utterances of about equal length, in an order that a seed and an epoch fix."""
+"""Batches of equal seconds, of utterances of similar length, in an order that seed and epoch fix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +11,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-# Lengths are jittered by this share before sorting, so that an utterance meets other company in each epoch while
-# the padding stays a few per cent.
+# Lengths are jittered by this share before sorting, so that an utterance meets other company in each epoch
+# while the padding stays a few per cent.
 LENGTH_JITTER = 0.1
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One utterance in one epoch: its index and a seed for everything random that happens to it."""
 
     index: int
@@ -162,7 +162,7 @@ class Example:
 
 
 def pad_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Pad (samples,) or (frames, dims) tensors with zeros to one length; return them and their lengths (batch,)."""
+    """Pad (samples,) or (frames, dims) tensors with zeros to one length; return their lengths (batch,) too."""
     return pad_sequence(list(inputs), batch_first=True), torch.tensor([len(row) for row in inputs])
 
 

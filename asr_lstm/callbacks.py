@@ -63,7 +63,9 @@ class InterruptSaver(Callback):
         """Save and stop if asked to."""
         if self._asked:
             trainer.save_checkpoint(self.path)
-            raise TrainingInterrupted(f"interrupted; saved to {self.path}: the same command goes on from there")
+            raise TrainingInterrupted(
+                f"interrupted; saved to {self.path}: the same command goes on from there"
+            )
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Give the signals back."""

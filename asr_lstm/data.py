@@ -1,4 +1,4 @@
-"""The Lightning data module over any `load(utterance)` that gives audio (samples,) or frames (frames, dims)."""
+"""The Lightning data module over any `load(utterance)` that gives (samples,) or (frames, dims)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class DataConfig:
     Attributes:
         batch_seconds: length of a batch, padding included; small data wants many updates, so keep it small.
         eval_seconds: the same where nothing is learned.
-        shortest_first: so many epochs begin with the shortest utterances, from which CTC learns to align sooner.
-        workers: processes that load; 0 loads in the training process, which is best on two cores with the cache.
+        shortest_first: so many epochs begin with the shortest utterances: CTC learns to align on them sooner.
+        workers: processes that load; 0 loads in the training process, best on two cores with the cache.
         cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
     """
 
@@ -75,11 +75,27 @@ class UtteranceDataset(Dataset[Example]):
         units: the output units.
         load: reads an utterance.
         speed: spread of the playing speed either side of 1; for audio only.
+        lenient: pass over characters that the units lack, in data from which nothing is learned (they
+            still count as errors where references are scored).
+
+    Raises:
+        DataError: a transcript that the units cannot write, unless `lenient`.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], units: Units, load: Loader, *, speed: float = 0.0) -> None:
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        units: Units,
+        load: Loader,
+        *,
+        speed: float = 0.0,
+        lenient: bool = False,
+    ) -> None:
         self.utterances = utterances
-        self.targets = [units.encode(utterance.text, where=utterance.id) for utterance in utterances]
+        texts = [_known(utterance.text, units) if lenient else utterance.text for utterance in utterances]
+        self.targets = [
+            units.encode(text, where=utterance.id) for text, utterance in zip(texts, utterances, strict=True)
+        ]
         self.load = load
         self.speed = speed
 
@@ -120,7 +136,7 @@ class SpeechData(lightning.LightningDataModule):
         super().__init__()
         self.config = config
         self.train_set = UtteranceDataset(train, units, load, speed=speed)
-        self.dev_set = UtteranceDataset(dev, units, load)
+        self.dev_set = UtteranceDataset(dev, units, load, lenient=True)
         self.sampler = EpochSampler(
             [utterance.duration for utterance in train],
             max_seconds=config.batch_seconds,
@@ -166,3 +182,11 @@ class SpeechData(lightning.LightningDataModule):
         inputs: Tensor = batch.inputs.to(device)
         batch.inputs = inputs
         return batch
+
+
+def _known(text: str, units: Units) -> str:
+    """The normalised text without what the units lack."""
+    text = units.normaliser(text)
+    for lacking in units.unknown(text):
+        text = text.replace(lacking, "")
+    return text

@@ -45,7 +45,12 @@ class Recogniser(nn.Module):
     """
 
     def __init__(
-        self, features: FeatureConfig, encoder: EncoderConfig, *, units: int, augment: AugmentConfig | None = None
+        self,
+        features: FeatureConfig,
+        encoder: EncoderConfig,
+        *,
+        units: int,
+        augment: AugmentConfig | None = None,
     ) -> None:
         super().__init__()
         self.front_end = make_front_end(features)
@@ -63,7 +68,9 @@ class Recogniser(nn.Module):
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
 
-    def forward(self, inputs: Tensor, lengths: Tensor, *, seeds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor, *, seeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run a padded batch.
 
         Args:

@@ -142,12 +142,11 @@ def results_table(results: Results) -> Table:
         title=f"{results.recipe} (seed {results.seed})",
         caption=Text("\n".join(results.notes)) if results.notes else None,
         caption_justify="left",
-        box=SIMPLE_HEAD,  # with one space between columns it fits 80 of them
-        pad_edge=False,
-        collapse_padding=True,
+        box=SIMPLE_HEAD,
+        padding=0,  # the box alone parts the columns, so that the longest names and rates fit 80 characters
     )
     for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in _LEFT else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in _LEFT else "right", overflow="fold")
     for row in _rows(results):
         table.add_row(*map(Text, row))
     return table

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
-import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import AdamW
@@ -53,7 +53,9 @@ class TrainingConfig:
 
 
 def learning_rate_share(update: int, *, total: int, warmup: float, final_share: float) -> float:
-    """Share of the peak learning rate at an update: a linear rise, then a cosine (Loshchilov & Hutter 2017, eq. 5).
+    """Share of the peak learning rate at an update: a linear rise, then half a cosine.
+
+    Source: Loshchilov & Hutter 2017, "SGDR" (arXiv 1608.03983), equation 5, without restarts.
 
     Args:
         update: from 0.
@@ -68,7 +70,9 @@ def learning_rate_share(update: int, *, total: int, warmup: float, final_share: 
     return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+def ctc_loss(
+    logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, skip_infeasible: bool = False
+) -> Tensor:
     """Connectionist temporal classification: -log p(transcript), summed over the batch, in nats a unit.
 
     In float32 whatever the logits are, since float16 and bfloat16 cannot hold the forward variables.
@@ -79,10 +83,18 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
         lengths: (batch,) valid frames.
         targets: unit ids of all transcripts, one after the other.
         target_lengths: (batch,) units of each transcript.
+        skip_infeasible: count utterances with fewer frames than CTC needs as 0 instead of infinity. Not for
+            training, where they would be hidden: the preflight drops them.
     """
     log_probabilities = functional.log_softmax(logits.float(), dim=-1).transpose(0, 1)
     total = functional.ctc_loss(
-        log_probabilities, targets.to(logits.device), lengths, target_lengths, blank=BLANK, reduction="sum"
+        log_probabilities,
+        targets.to(logits.device),
+        lengths,
+        target_lengths,
+        blank=BLANK,
+        reduction="sum",
+        zero_infinity=skip_infeasible,
     )
     return total / target_lengths.sum()
 
@@ -95,8 +107,7 @@ class CTCTraining(lightning.LightningModule):
         units: its output units.
         config: the optimiser and its schedule.
         total_updates: of the whole run, for the schedule.
-        references: normalised transcripts of the dev set, by index.
-    """
+        references: normalised transcripts of the dev set, by index."""
 
     def __init__(
         self,
@@ -114,6 +125,25 @@ class CTCTraining(lightning.LightningModule):
         self.total_updates = total_updates
         self.references = references
         self._hypotheses: dict[int, str] = {}
+        self._earlier_seconds = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of training so far."""
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the clock."""
+        checkpoint["train_seconds"] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Set the clock on."""
+        self._earlier_seconds = checkpoint["train_seconds"]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch."""
@@ -130,7 +160,7 @@ class CTCTraining(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Recognise one dev batch."""
         logits, lengths = self.model(batch.inputs, batch.lengths)
-        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths)
+        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
         self.log("dev_loss", loss, batch_size=int(batch.target_lengths.sum()))
         for index, ids in zip(batch.indices.tolist(), greedy_decode(logits, lengths), strict=True):
             self._hypotheses[index] = self.units.decode(ids)

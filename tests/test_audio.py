@@ -15,6 +15,9 @@ from asr_lstm.audio import audio_info, load_utterance, read_audio
 from asr_lstm.errors import AudioError
 from asr_lstm.manifest import Utterance
 
+# audioread's reader of WAV imports modules that Python 3.13 drops (it then brings its own).
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:audioread")
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech" / "test-other"
 

@@ -1,1 +1,19 @@
 """Corpora: one module each, with `prepare_NAME` and, where the corpus may be fetched, `download_NAME`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparing a corpus gives a recipe.
+
+    Attributes:
+        manifests: of each split: `train` to learn from, `dev` to choose by, every other one to be tested on.
+        notes: what a reader of the results must know, such as that the speech is synthetic.
+    """
+
+    manifests: dict[str, Path]
+    notes: list[str] = field(default_factory=list)

@@ -34,6 +34,7 @@ _SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _UTF8 = 1
 _IPA = 2
+_NOISE_SEED = 1
 _PARAMETERS = {"rate": 1, "pitch": 3, "range": 4}
 _LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100)}
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -101,6 +102,8 @@ class Espeak:
             ConfigError: espeakng-loader is not installed, or there is no such language or variant.
         """
         self._library, data, self.sample_rate = _start_library()
+        # The noise of breathy variants (f2, victor, ...) is seeded by the time of day otherwise.
+        self._library.espeak_ng_SetRandSeed(_NOISE_SEED)
         self._chunks: list[NDArray[np.int16]] = []
         self._set_voice(voice, data)
         self._callback = _CALLBACK(self._collect)
@@ -184,6 +187,7 @@ def _start_library() -> tuple[ctypes.CDLL, Path, int]:
     library.espeak_SetSynthCallback.argtypes = [_CALLBACK]
     library.espeak_SetSynthCallback.restype = None
     library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+    library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
     library.espeak_Synth.argtypes = [
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
         ctypes.c_void_p, ctypes.c_void_p,
@@ -212,7 +216,7 @@ def espeak_version() -> str:
 def resample(wave: Wave, source: int, target: int = SAMPLE_RATE) -> Wave:
     """Change the sampling rate of `wave` (samples,) from `source` to `target` Hz by soxr."""
     # soxr comes with librosa and, unlike it or scipy.signal, is imported in no time.
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     return np.asarray(soxr.resample(wave, source, target), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Bidirectional LSTMs with variational dropout: the cell's equations, the kernels, the layer and the stack."""
+"""Bidirectional LSTMs with variational dropout: equations, kernels, layer and stack."""
 
 from asr_lstm.lstm.dropout import LockedDropout
 from asr_lstm.lstm.equations import lstm_cell

@@ -1,4 +1,4 @@
-"""The LSTM cell as its equations stand, one line a gate: slow, and what everything faster is tested against."""
+"""The LSTM cell as its equations stand, a line a gate: slow, and what everything else is tested against."""
 
 from __future__ import annotations
 

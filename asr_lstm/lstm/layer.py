@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,7 @@ class LSTMLayer(nn.Module):
         self.bias[:, self.hidden_size : 2 * self.hidden_size] = FORGET_BIAS
 
     def forward(self, inputs: Tensor, plan: PackingPlan) -> Tensor:
-        """Map (batch, frames, input_size) to (batch, frames, directions * hidden_size), zero in the padding."""
+        """Map (batch, frames, input_size) to (batch, frames, directions * hidden_size), 0 in the padding."""
         mask = None
         if self.training and self.state_dropout > 0:
             shape = (self.directions, len(inputs), self.hidden_size)
@@ -71,7 +73,7 @@ class LSTMLayer(nn.Module):
 
 
 class VariationalLSTM(nn.Module):
-    """A stack of LSTM layers with variational dropout, equal to `torch.nn.LSTM` on packed sequences without it.
+    """A stack of LSTM layers with variational dropout; without it, `torch.nn.LSTM` on packed sequences.
 
     Each mask is drawn once a sequence and held over time (Gal & Ghahramani 2016, arXiv 1512.05287). Lengths
     are handled without packed sequences: a sequence gives the same output alone as in any batch.
@@ -128,7 +130,7 @@ class VariationalLSTM(nn.Module):
         Raises:
             ValueError: a length outside 1 .. frames.
         """
-        first: LSTMLayer = self.layers[0]  # type: ignore[assignment]
+        first = cast(LSTMLayer, self.layers[0])
         plan = plan_packing(lengths.to(inputs.device), frames=inputs.shape[1], directions=first.directions)
         outputs = inputs
         for dropout, layer, norm in zip(self.dropouts, self.layers, self.norms, strict=True):
@@ -147,10 +149,11 @@ class VariationalLSTM(nn.Module):
         copy = cls(
             lstm.input_size, lstm.hidden_size, layers=lstm.num_layers, bidirectional=lstm.bidirectional
         )
-        copy.to(lstm.weight_ih_l0)
+        copy.to(cast(Tensor, lstm.weight_ih_l0))
         suffixes = ("", "_reverse") if lstm.bidirectional else ("",)
         with torch.no_grad():
-            for index, layer in enumerate(copy.layers):
+            for index, module in enumerate(copy.layers):
+                layer = cast(LSTMLayer, module)
                 for direction, suffix in enumerate(suffixes):
                     name = f"l{index}{suffix}"
                     layer.weight_ih[direction] = getattr(lstm, f"weight_ih_{name}")

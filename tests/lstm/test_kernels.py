@@ -177,7 +177,7 @@ def test_a_second_backward_pass_finds_what_the_first_one_found() -> None:
 def test_a_derivative_of_the_gradient_is_refused() -> None:
     problem = make_problem(2, batch=7, frames=FRAMES).leaves()
     outputs = by_kernel(problem, LENGTHS)
-    (gradient,) = torch.autograd.grad(outputs.sum(), problem.weight_hh, create_graph=True)
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), problem.weight_hh, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
@@ -220,12 +220,6 @@ def test_impossible_lengths_are_refused(lengths: Tensor, complaint: str) -> None
         plan_packing(lengths, frames=5, directions=2)
 
 
-@pytest.mark.parametrize("directions", [0, 3])
-def test_impossible_directions_are_refused(directions: int) -> None:
-    with pytest.raises(ValueError, match="directions"):
-        plan_packing(torch.tensor([3]), frames=5, directions=directions)
-
-
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -236,7 +230,6 @@ def test_impossible_directions_are_refused(directions: int) -> None:
         ("weight_ih", (2, 4 * HIDDEN + 4, DIMS)),
         ("weight_ih", (1, 4 * HIDDEN, DIMS)),
         ("weight_hh", (2, 4 * HIDDEN + 4, HIDDEN)),
-        ("weight_hh", (4 * HIDDEN, HIDDEN)),
         ("bias", (2, 4 * HIDDEN + 1)),
         ("bias", (4 * HIDDEN,)),
         ("state_mask", (2, 7, HIDDEN + 1)),

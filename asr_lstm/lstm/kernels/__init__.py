@@ -51,5 +51,5 @@ def lstm_layer(
     for name, (actual, wanted) in expected.items():
         if actual != wanted:
             raise ValueError(f"{name} does not fit: {actual} where {wanted} is needed")
-    outputs: Tensor = PortableLSTM.apply(inputs, weight_ih, weight_hh, bias, state_mask, plan)  # type: ignore[no-untyped-call]
+    outputs: Tensor = PortableLSTM.apply(inputs, weight_ih, weight_hh, bias, state_mask, plan)
     return outputs

@@ -1,0 +1,119 @@
+"""`asr-lstm VERB`: each verb is a library function, imported only when it is called."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from asr_lstm import __version__
+from asr_lstm.errors import AsrLstmError
+
+DONE, SOME_FAILED, NO_SENSE = 0, 1, 2
+INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0 all done; 1 something failed, the rest was done and the failures are listed on standard error; 2 the
+        command or its input made no sense; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb = arguments.pop(0) if arguments else "--help"
+    if verb in ("-h", "--help", "help"):
+        print(_overview())
+        return DONE
+    if verb == "--version":
+        print(__version__)
+        return DONE
+    if verb not in VERBS:
+        return _complain(f"asr-lstm: no such verb: {verb}; there are {', '.join(VERBS)}")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("asr_lstm").setLevel(logging.INFO)
+    try:
+        return VERBS[verb](arguments)
+    except AsrLstmError as error:
+        if type(error).__name__ == "TrainingInterrupted":
+            print(error, file=sys.stderr)
+            return INTERRUPTED
+        return _complain(f"asr-lstm {verb}: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        return DONE
+
+
+def _recipe(arguments: list[str]) -> int:
+    """prepare, train, decode, score, report: recipe FOLDER [--training.epochs 3 ...]"""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        from asr_lstm.config import recipe_parser
+
+        recipe_parser().print_help()
+        return DONE if arguments else NO_SENSE
+    from asr_lstm.recipe import run_recipe
+
+    run_recipe(arguments[0], options=arguments[1:])
+    return DONE
+
+
+def _evaluate(arguments: list[str]) -> int:
+    """recognise and score a manifest: evaluate --model BUNDLE --manifest FILE [--output results.json]"""
+    from asr_lstm.evaluate import evaluate_command
+
+    return _call(evaluate_command, arguments, verb="evaluate")
+
+
+def _transcribe(arguments: list[str]) -> int:
+    """write down what is said: transcribe --model BUNDLE FILE... [--format json]"""
+    from asr_lstm.transcribe import transcribe_command
+
+    return _call(transcribe_command, arguments, verb="transcribe", files="paths")
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "recipe": _recipe,
+    "evaluate": _evaluate,
+    "transcribe": _transcribe,
+}
+
+
+def _call(function: Callable[..., int], arguments: list[str], *, verb: str, files: str = "") -> int:
+    """Parse what a function takes from its signature and call it.
+
+    Args:
+        function: its keyword arguments become options, its docstring their help.
+        arguments: of the command line.
+        verb: for messages.
+        files: name of the argument that takes all positional ones.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(prog=f"asr-lstm {verb}", exit_on_error=False, allow_abbrev=False)
+    if files:
+        parser.add_argument(files, nargs="+", type=Path, help="the files")
+    parser.add_function_arguments(function, skip={files} if files else None)
+    try:
+        options = parser.parse_args(arguments).as_dict()
+    except (ArgumentError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return _complain(f"asr-lstm {verb}: {' '.join(lines)}; see asr-lstm {verb} --help")
+    return function(**options)
+
+
+def _overview() -> str:
+    lines = [f"  {verb:<12}{function.__doc__}" for verb, function in VERBS.items()]
+    return "asr-lstm VERB ...: speech recognition with bidirectional LSTMs\n\n" + "\n".join(lines)
+
+
+def _complain(message: str) -> int:
+    print(message, file=sys.stderr)
+    return NO_SENSE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from asr_lstm.batching import (
+    LENGTH_JITTER,
+    Draw,
+    EpochSampler,
+    Example,
+    collate,
+    draw_seed,
+    pad_inputs,
+    plan_batches,
+)
+
+
+def speech_durations(count: int, *, seed: int = 0) -> list[float]:
+    """Lengths as in read speech: most of 10 to 16 s, some of 2."""
+    draws = np.random.default_rng(seed).beta(4, 2, size=count) * 15 + 1.5
+    return [float(value) for value in draws]
+
+
+def padded(batch: list[int], durations: list[float]) -> float:
+    return len(batch) * max(durations[index] for index in batch)
+
+
+@pytest.mark.parametrize("shortest_first", [False, True])
+def test_any_list_is_shared_out_once_within_the_limit(shortest_first: bool) -> None:
+    draw = random.Random(0)
+    for trial in range(200):
+        durations = [draw.choice([0.1, 1.0, draw.uniform(0.05, 30.0)]) for _ in range(draw.randrange(60))]
+        limit = draw.uniform(1.0, 100.0)
+        batches = plan_batches(
+            durations, max_seconds=limit, seed=trial, epoch=trial % 3, shortest_first=shortest_first
+        )
+        assert sorted(index for batch in batches for index in batch) == list(range(len(durations)))
+        for batch in batches:
+            assert len(batch) == 1 or padded(batch, durations) <= limit
+        assert all(batches)
+
+
+def test_batches_are_full_where_lengths_allow_it() -> None:
+    sizes = sorted(len(batch) for batch in plan_batches([2.0] * 10, max_seconds=8.0, seed=0, epoch=0))
+    assert sizes == [2, 4, 4]
+
+
+def test_what_is_longer_than_the_limit_stands_alone() -> None:
+    batches = plan_batches([1.0, 50.0, 1.0, 60.0, 1.0], max_seconds=10.0, seed=0, epoch=0)
+    assert sorted(map(sorted, batches)) == [[0, 2, 4], [1], [3]]
+
+
+def test_the_plan_is_a_function_of_seed_and_epoch() -> None:
+    durations = speech_durations(200)
+    plans = {
+        (seed, epoch): plan_batches(durations, max_seconds=120.0, seed=seed, epoch=epoch)
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    for (seed, epoch), plan in plans.items():
+        random.seed(epoch)  # the global generators have no say
+        np.random.seed(seed)
+        assert plan_batches(durations, max_seconds=120.0, seed=seed, epoch=epoch) == plan
+    companies = {frozenset(map(frozenset, plan)) for plan in plans.values()}
+    assert len(companies) == 9, "utterances must meet other company in each epoch"
+
+
+def test_shortest_first_goes_up_as_far_as_the_jitter_lets_it() -> None:
+    durations = speech_durations(500)
+    batches = plan_batches(durations, max_seconds=100.0, seed=0, epoch=0, shortest_first=True)
+    slack = (1 + LENGTH_JITTER) / (1 - LENGTH_JITTER)
+    for before, after in zip(batches, batches[1:], strict=False):
+        assert max(durations[i] for i in before) <= min(durations[i] for i in after) * slack
+    shuffled = plan_batches(durations, max_seconds=100.0, seed=0, epoch=0)
+    assert shuffled != batches
+    assert sorted(shuffled) == sorted(batches)
+
+
+def test_little_padding_in_speech() -> None:
+    durations = speech_durations(3000)
+    batches = plan_batches(durations, max_seconds=200.0, seed=1, epoch=0)
+    share = 1 - sum(durations) / sum(padded(batch, durations) for batch in batches)
+    assert share < 0.1
+
+
+def test_no_utterances_no_batches() -> None:
+    assert plan_batches([], max_seconds=10.0, seed=0, epoch=0) == []
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0])
+def test_an_impossible_limit_is_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match="^max_seconds must be above 0"):
+        plan_batches([1.0], max_seconds=limit, seed=0, epoch=0)
+
+
+def make_sampler(seed: int = 5, **options: int) -> EpochSampler:
+    return EpochSampler(speech_durations(100), max_seconds=60.0, seed=seed, **options)
+
+
+def test_a_saved_place_goes_on_with_the_rest_of_the_epoch() -> None:
+    sampler = make_sampler()
+    sampler.next_epoch()
+    whole = list(sampler)
+    assert len(whole) > 10
+    iterator = iter(sampler)
+    for _ in range(7):  # a loader draws ahead of what training has used
+        next(iterator)
+    for _ in range(4):
+        sampler.consume()
+    state = sampler.state_dict()
+
+    again = make_sampler()
+    again.load_state_dict(state)
+    assert list(again) == whole[4:]
+    again.next_epoch()
+    fresh = make_sampler()
+    fresh.epoch = 2
+    assert list(again) == list(fresh) != whole
+
+
+def test_draws_of_an_utterance_depend_on_run_epoch_and_index_alone() -> None:
+    sampler = make_sampler()
+    draws = {draw.index: draw.seed for batch in sampler for draw in batch}
+    assert sorted(draws) == list(range(100))
+    assert draws == {index: draw_seed(5, 0, index) for index in range(100)}
+    sampler.position = 3
+    assert {draw.index: draw.seed for batch in sampler for draw in batch}.items() <= draws.items()
+
+    seeds = {draw_seed(run, epoch, index) for run in range(5) for epoch in range(5) for index in range(40)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_first_epochs_may_begin_with_the_shortest() -> None:
+    sampler = make_sampler(shortest_first=1)
+    durations = speech_durations(100)
+
+    def lengths() -> list[float]:
+        return [max(durations[draw.index] for draw in batch) for batch in sampler]
+
+    first = lengths()
+    assert first[0] < np.median(first) < first[-1]
+    assert np.corrcoef(first, np.arange(len(first)))[0, 1] > 0.9
+    sampler.next_epoch()
+    assert abs(np.corrcoef(lengths(), np.arange(len(lengths())))[0, 1]) < 0.6
+
+
+def test_it_drives_a_data_loader() -> None:
+    sampler = make_sampler()
+
+    class Echo(torch.utils.data.Dataset[Draw]):
+        def __getitem__(self, draw: Draw) -> Draw:
+            return draw
+
+    loader = DataLoader(Echo(), batch_sampler=sampler, collate_fn=list)
+    assert list(loader) == list(sampler)
+
+
+def test_collate_pads_with_zeros_and_keeps_every_length() -> None:
+    examples = [
+        Example(torch.tensor([1.0, 2.0, 3.0]), [4, 5], Draw(7, 2**62)),
+        Example(torch.tensor([9.0]), [], Draw(0, 1)),
+        Example(torch.tensor([6.0, 6.0]), [3], Draw(2, 3)),
+    ]
+    batch = collate(examples)
+    assert batch.inputs.tolist() == [[1, 2, 3], [9, 0, 0], [6, 6, 0]]
+    assert batch.lengths.tolist() == [3, 1, 2]
+    assert batch.targets.tolist() == [4, 5, 3]
+    assert batch.target_lengths.tolist() == [2, 0, 1]
+    assert batch.seeds.tolist() == [2**62, 1, 3]
+    assert batch.indices.tolist() == [7, 0, 2]
+    for name in ("lengths", "targets", "target_lengths", "seeds", "indices"):
+        assert getattr(batch, name).dtype == torch.long, name
+
+
+def test_collate_of_empty_transcripts_alone_has_targets_of_integers() -> None:
+    batch = collate([Example(torch.zeros(5), [], Draw(0, 0))])
+    assert batch.targets.shape == (0,)
+    assert batch.targets.dtype == torch.long
+
+
+def test_frames_are_padded_in_time_alone() -> None:
+    inputs, lengths = pad_inputs([torch.ones(2, 3), torch.ones(4, 3)])
+    assert inputs.shape == (2, 4, 3)
+    assert lengths.tolist() == [2, 4]
+    assert inputs.sum((1, 2)).tolist() == [6, 12]

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional
+
+from asr_lstm.features import LOG_FLOOR, FeatureConfig, FrontEnd, LogMel, make_front_end, mask_padding
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech" / "test-other"
+
+CONFIGS = [
+    FeatureConfig(),
+    FeatureConfig(rate=8000, mels=40, window_ms=32.0, hop_ms=12.5, low_hz=0.0, stack=1),
+    FeatureConfig(rate=22050, mels=64, high_hz=9000.0, stack=4),
+]
+# Around a hop, a window and a stack; 1 sample is the shortest that is audio at all.
+SAMPLES = [1, 159, 160, 161, 400, 479, 480, 1600, 5000, 16000]
+
+
+def noise(samples: int, *, seed: int = 0) -> Tensor:
+    return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def chirp(config: FeatureConfig, *, seconds: float = 1.0) -> Tensor:
+    """Loud and silent, low and high: what speech is like, for a filter bank."""
+    time = torch.arange(round(seconds * config.rate)) / config.rate
+    sweep = 0.5 * torch.sin(2 * torch.pi * (100 + config.rate / 5 * time) * time)
+    return sweep * (torch.sin(9 * time) > 0) + noise(len(time)) * 0.01
+
+
+def pad_batch(rows: list[Tensor], *, filler: float) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(row) for row in rows])
+    longest = int(lengths.max()) + 333
+    padding = [(0, 0) * (row.ndim - 1) + (0, longest - len(row)) for row in rows]
+    return torch.stack([functional.pad(row, pad, value=filler) for row, pad in zip(rows, padding)]), lengths
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_log_mel_is_exactly_torchaudios_of_audio_among_silence(config: FeatureConfig) -> None:
+    audio = chirp(config)
+    window = round(config.rate * config.window_ms / 1000)
+    size = next(2**power for power in range(20) if 2**power >= window)
+    torchaudios = torchaudio.transforms.MelSpectrogram(
+        sample_rate=config.rate,
+        n_fft=size,
+        win_length=window,
+        hop_length=config.hop_samples,
+        f_min=config.low_hz,
+        f_max=config.high_hz or config.rate / 2,
+        n_mels=config.mels,
+        center=False,
+    )
+    among_silence = functional.pad(audio, (size // 2, size // 2))
+    expected = torch.log(torchaudios(among_silence).T + LOG_FLOOR)
+    frames, lengths = LogMel(config).raw(audio[None], torch.tensor([len(audio)]))
+    assert lengths.tolist() == [len(expected)]
+    assert torch.equal(frames[0], expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_log_mel_is_librosas_within_tolerance(config: FeatureConfig) -> None:
+    import librosa
+
+    audio = chirp(config)
+    window = round(config.rate * config.window_ms / 1000)
+    energies = librosa.feature.melspectrogram(
+        y=audio.double().numpy(),
+        sr=config.rate,
+        n_fft=next(2**power for power in range(20) if 2**power >= window),
+        win_length=window,
+        hop_length=config.hop_samples,
+        n_mels=config.mels,
+        fmin=config.low_hz,
+        fmax=config.high_hz or None,
+        htk=True,
+        norm=None,
+        center=True,
+        pad_mode="constant",
+    )
+    frames, _ = LogMel(config).raw(audio[None], torch.tensor([len(audio)]))
+    np.testing.assert_allclose(frames[0].numpy(), np.log(energies.T + LOG_FLOOR), atol=2e-3)
+
+
+@pytest.mark.parametrize("stack", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["log_mel", "frames"])
+def test_the_same_alone_as_padded_with_anything(kind: str, stack: int) -> None:
+    config = FeatureConfig(kind=kind, dims=6 if kind == "frames" else 0, stack=stack)  # type: ignore[arg-type]
+    rows = [noise(samples, seed=samples) for samples in SAMPLES]
+    if kind == "frames":
+        rows = [torch.randn(count, 6, generator=torch.Generator().manual_seed(count)) for count in (1, 5, 6, 11)]
+    front_end = make_front_end(config)
+    front_end.fit(rows)
+    padded, lengths = pad_batch(rows, filler=torch.nan)
+    together, counts = front_end(padded, lengths)
+    assert together.shape == (len(rows), int(front_end.output_lengths(torch.tensor(padded.shape[1]))), front_end.dims)
+    for row, features, count in zip(rows, together, counts.tolist(), strict=True):
+        alone, (own,) = front_end(row[None], torch.tensor([len(row)]))
+        assert count == own == alone.shape[1]
+        torch.testing.assert_close(features[:count], alone[0], rtol=0, atol=1e-5)
+        assert not features[count:].any()
+
+
+@pytest.mark.parametrize("stack", [1, 3, 4])
+@pytest.mark.parametrize("kind", ["log_mel", "frames"])
+def test_lengths_are_those_of_what_comes_out(kind: str, stack: int) -> None:
+    config = FeatureConfig(kind=kind, dims=2 if kind == "frames" else 0, stack=stack)  # type: ignore[arg-type]
+    front_end = make_front_end(config)
+    counts = SAMPLES if kind == "log_mel" else range(1, 10)
+    for count in counts:
+        inputs = torch.zeros(1, count) if kind == "log_mel" else torch.zeros(1, count, 2)
+        features, lengths = front_end(inputs, torch.tensor([count]))
+        frames = count // 160 + 1 if kind == "log_mel" else count
+        assert lengths.tolist() == [features.shape[1]] == [-(-frames // stack)]
+        assert front_end.output_lengths(torch.tensor([count])).tolist() == lengths.tolist()
+        assert lengths.dtype == torch.long
+
+
+def test_a_single_sample_of_audio_is_one_frame_of_numbers() -> None:
+    features, lengths = LogMel(FeatureConfig())(torch.full((1, 1), 0.5), torch.tensor([1]))
+    assert lengths.tolist() == [1]
+    assert features.shape == (1, 1, 240)
+    assert features.isfinite().all()
+
+
+def test_digital_silence_is_the_floor() -> None:
+    frames, _ = LogMel(FeatureConfig()).raw(torch.zeros(1, 1600), torch.tensor([1600]))
+    torch.testing.assert_close(frames, torch.full_like(frames, np.log(LOG_FLOOR)))
+
+
+def test_frames_stand_in_order_in_the_stack() -> None:
+    front_end = FrontEnd(FeatureConfig(kind="frames", dims=2, stack=3))
+    frames = torch.arange(1.0, 11.0).view(1, 5, 2)
+    features, lengths = front_end(frames, torch.tensor([5]))
+    assert features.tolist() == [[[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 0, 0]]]
+    assert lengths.tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "frames"])
+def test_fit_gives_mean_zero_and_variance_one(kind: str) -> None:
+    config = FeatureConfig(kind=kind, dims=4 if kind == "frames" else 0, stack=1)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    if kind == "frames":
+        spread, shift = torch.tensor([0.1, 1.0, 30.0, 4.0]), torch.tensor([0.0, -5.0, 1000.0, 2.0])
+        rows = [torch.randn(count, 4, generator=generator) * spread + shift for count in (3, 50, 20)]
+    else:
+        rows = [noise(4000) * 0.5, noise(2000, seed=1), chirp(config)]
+    front_end = make_front_end(config)
+    front_end.fit(iter(rows))
+    frames = torch.cat([front_end(row[None], torch.tensor([len(row)]))[0][0] for row in rows]).double()
+    torch.testing.assert_close(frames.mean(0), torch.zeros(config.bands).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(frames.var(0, correction=0), torch.ones(config.bands).double(), rtol=0, atol=1e-4)
+
+
+def test_fit_leaves_a_band_that_never_varies_unscaled() -> None:
+    front_end = FrontEnd(FeatureConfig(kind="frames", dims=2, stack=1))
+    front_end.fit([torch.tensor([[7.0, 1.0], [7.0, 3.0]])])
+    features, _ = front_end(torch.tensor([[[7.5, 2.0]]]), torch.tensor([1]))
+    assert features.tolist() == [[[0.5, 0.0]]]
+
+
+def test_fit_travels_with_the_state_dict() -> None:
+    fitted, other = (LogMel(FeatureConfig()) for _ in range(2))
+    fitted.fit([noise(1600)])
+    other.load_state_dict(fitted.state_dict())
+    one, two = (module(noise(800)[None], torch.tensor([800]))[0] for module in (fitted, other))
+    assert torch.equal(one, two)
+
+
+def test_fit_on_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="examples"):
+        LogMel(FeatureConfig()).fit([])
+
+
+def test_features_are_float32_under_autocast_and_from_doubles() -> None:
+    front_end = LogMel(FeatureConfig())
+    audio, lengths = noise(1600)[None], torch.tensor([1600])
+    expected = front_end.raw(audio, lengths)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(front_end.raw(audio, lengths)[0], expected)
+    assert torch.equal(front_end.raw(audio.double(), lengths)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"kind": "frames"}, "dims"),
+        ({"rate": 0}, "rate"),
+        ({"mels": 0}, "mels"),
+        ({"window_ms": -1.0}, "window_ms"),
+        ({"hop_ms": 0.0}, "hop_ms"),
+        ({"stack": 0}, "stack"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(options: dict[str, object], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^features\.{name} must"):
+        FeatureConfig(**options)  # type: ignore[arg-type]
+
+
+def test_mask_padding_zeroes_whatever_stands_there() -> None:
+    values = torch.tensor([[1.0, torch.nan], [2.0, 3.0]])
+    assert mask_padding(values, torch.tensor([1, 2])).tolist() == [[1.0, 0.0], [2.0, 3.0]]
+    assert mask_padding(values[..., None], torch.tensor([1, 2])).tolist() == [[[1.0], [0.0]], [[2.0], [3.0]]]
+
+
+@pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason=f"no real speech at {LIBRISPEECH}")
+def test_real_speech_is_the_same_alone_as_in_a_batch() -> None:
+    import soundfile
+
+    paths = sorted(LIBRISPEECH.rglob("*.flac"))[:4]
+    rows = [torch.from_numpy(soundfile.read(path, dtype="float32")[0][:64000]) for path in paths]
+    rows = [row[: len(row) - 1000 * place] for place, row in enumerate(rows)]
+    front_end = LogMel(FeatureConfig())
+    front_end.fit(rows)
+    together, lengths = front_end(*pad_batch(rows, filler=1.0))
+    for row, features, length in zip(rows, together, lengths.tolist(), strict=True):
+        alone, _ = front_end(row[None], torch.tensor([len(row)]))
+        torch.testing.assert_close(features[:length], alone[0], rtol=0, atol=1e-5)

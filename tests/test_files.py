@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asr_lstm.errors import DataError
+from asr_lstm.files import atomic_write
+
+
+@pytest.fixture(params=[0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_text_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a.txt") as file:
+        file.write("žluťoučký\n")
+    assert (tmp_path / "a.txt").read_bytes() == "žluťoučký\n".encode()
+
+
+def test_bytes_and_missing_folders(tmp_path: Path) -> None:
+    with atomic_write(str(tmp_path / "new" / "deep" / "a.bin"), "wb") as file:
+        file.write(b"\x00\xff")
+    assert (tmp_path / "new" / "deep" / "a.bin").read_bytes() == b"\x00\xff"
+
+
+def test_the_old_file_stands_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_write(path) as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("existed", [True, False])
+def test_an_error_leaves_everything_as_it_was(error: type[BaseException], existed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    if existed:
+        path.write_text("old")
+
+    def write() -> None:
+        with atomic_write(path) as file:
+            file.write("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert {item.name: item.read_text() for item in tmp_path.iterdir()} == ({"a.txt": "old"} if existed else {})
+
+
+def test_permissions_are_those_of_any_new_file(umask: int, tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a.txt") as file:
+        file.write("x")
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~umask
+    assert os.umask(umask) == umask  # reading the mask has not changed it
+
+
+def test_the_temporary_file_is_private_beside_the_target_and_hidden(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a.txt"):
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.name.startswith(".a.txt.")
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataError, match=r"a\.txt: cannot write here \(Permission denied\)"), atomic_write(
+        tmp_path / "a.txt"
+    ):
+        pass
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError) as caught, atomic_write(tmp_path / "file" / "a.txt"):
+        pass
+    assert str(caught.value).startswith(f"{tmp_path / 'file' / 'a.txt'}: cannot write here (")
+
+
+def test_a_target_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results.json").mkdir()
+    with pytest.raises(DataError) as caught, atomic_write(tmp_path / "results.json") as file:
+        file.write("x")
+    assert str(caught.value).startswith(f"{tmp_path / 'results.json'}: ")
+    assert [item.name for item in tmp_path.iterdir()] == ["results.json"]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from asr_lstm.augment import AugmentConfig
+from asr_lstm.batching import pad_inputs
+from asr_lstm.features import FeatureConfig
+from asr_lstm.model import EncoderConfig, Recogniser
+
+UNITS = 29
+FEATURES = FeatureConfig(mels=40)
+ENCODER = EncoderConfig(layers=2, hidden=48, input_dropout=0.1)
+
+
+def make_model(
+    features: FeatureConfig = FEATURES, encoder: EncoderConfig = ENCODER, *, augment: AugmentConfig | None = None
+) -> Recogniser:
+    torch.manual_seed(0)
+    return Recogniser(features, encoder, units=UNITS, augment=augment)
+
+
+def utterances(count: int, *, shortest: int = 1, longest: int = 24_000) -> list[Tensor]:
+    """Noise of many lengths whose colour changes, so that outputs do too."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = torch.randint(shortest, longest, (count,), generator=generator).tolist()
+    rows = [torch.randn(size, generator=generator) * 0.2 for size in sizes]
+    return [row * torch.sin(torch.arange(len(row)) / (50 + 7 * place)) for place, row in enumerate(rows)]
+
+
+def logits_in_batches(model: Recogniser, rows: list[Tensor], size: int) -> Iterator[Tensor]:
+    for first in range(0, len(rows), size):
+        logits, lengths = model(*pad_inputs(rows[first : first + size]))
+        yield from (row[:length] for row, length in zip(logits, lengths.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_the_batch_an_utterance_stands_in_does_not_matter(layer_norm: bool) -> None:
+    model = make_model(encoder=EncoderConfig(layers=2, hidden=48, layer_norm=layer_norm)).eval()
+    rows = utterances(50)
+    model.front_end.fit(rows)
+    with torch.no_grad():
+        alone = list(logits_in_batches(model, rows, 1))
+        # A winner that never changes would prove nothing.
+        assert len({unit for logits in alone for unit in logits.argmax(1).tolist()}) > 10
+        for size in (2, 7, 16, 50):
+            for one, other in zip(alone, logits_in_batches(model, rows, size), strict=True):
+                torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+                assert torch.equal(one.argmax(1), other.argmax(1))
+
+
+def test_shapes_and_lengths() -> None:
+    rows = utterances(5)
+    inputs, lengths = pad_inputs(rows)
+    model = make_model()
+    logits, counts = model(inputs, lengths)
+    assert logits.shape == (5, int(counts.max()), UNITS)
+    assert counts.tolist() == [-(-(len(row) // 160 + 1) // 3) for row in rows]
+    assert counts.tolist() == model.front_end.output_lengths(lengths).tolist()
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "frames"])
+def test_gradients_reach_every_parameter(kind: str) -> None:
+    features = FEATURES if kind == "log_mel" else FeatureConfig(kind="frames", dims=6, stack=1)
+    model = make_model(features, EncoderConfig(layers=3, hidden=8), augment=AugmentConfig(time_share=0.2))
+    rows = utterances(3, shortest=9000)
+    if kind == "frames":
+        rows = [row[:240].view(40, 6) for row in rows]
+    logits, lengths = model(*pad_inputs(rows), seeds=torch.tensor([1, 2, 3]))
+    targets, target_lengths = torch.tensor([1, 2, 3]), torch.tensor([1, 1, 1])
+    torch.nn.functional.ctc_loss(
+        logits.log_softmax(2).transpose(0, 1), targets, lengths, target_lengths
+    ).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_spec_augment_works_in_training_with_seeds_alone() -> None:
+    quiet = EncoderConfig(layers=1, hidden=8, input_dropout=0.0, layer_dropout=0.0, state_dropout=0.0)
+    model = make_model(encoder=quiet, augment=AugmentConfig())
+    inputs, lengths = pad_inputs(utterances(3, shortest=9000))
+    seeds = torch.tensor([1, 2, 3])
+    plain = model(inputs, lengths)[0]
+    masked = model(inputs, lengths, seeds=seeds)[0]
+    assert not torch.equal(masked, plain)
+    assert torch.equal(model(inputs, lengths, seeds=seeds)[0], masked)
+    assert torch.equal(model.eval()(inputs, lengths, seeds=seeds)[0], plain)
+
+
+def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
+    model = make_model()
+    inputs, lengths = pad_inputs(utterances(2, shortest=9000))
+    assert not torch.equal(model(inputs, lengths)[0], model(inputs, lengths)[0])
+    model.eval()
+    assert torch.equal(model(inputs, lengths)[0], model(inputs, lengths)[0])
+
+
+def test_the_encoder_is_what_its_configuration_says() -> None:
+    encoder = EncoderConfig(
+        layers=4,
+        hidden=6,
+        bidirectional=False,
+        layer_norm=False,
+        input_dropout=0.1,
+        layer_dropout=0.2,
+        state_dropout=0.3,
+    )
+    model = make_model(encoder=encoder)
+    assert len(model.encoder.layers) == 4
+    assert model.encoder.output_size == model.head.in_features == 6
+    assert [dropout.rate for dropout in model.encoder.dropouts] == [0.1, 0.2, 0.2, 0.2]
+    assert {layer.state_dropout for layer in model.encoder.layers} == {0.3}
+    assert model.dropout.rate == 0.2
+    assert not [module for module in model.encoder.modules() if isinstance(module, torch.nn.LayerNorm)]
+
+
+def test_augmentation_leaves_no_trace_in_the_weights() -> None:
+    """What a bundle saves must load into a model made without augmentation."""
+    trained, loaded = make_model(augment=AugmentConfig()), make_model()
+    loaded.load_state_dict(trained.state_dict())
