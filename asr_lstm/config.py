@@ -101,7 +101,7 @@ def load_recipe(
     try:
         parser = recipe_parser()
         namespace = parser.parse_args([f"--config={path}", *overrides, *options])
-        values = parser.instantiate_classes(namespace).as_dict()
+        values = parser.instantiate(namespace).as_dict()
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from error
     values.pop("config")

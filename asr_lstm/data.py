@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from asr_lstm.augment import change_speed, draw_speed
 from asr_lstm.batching import Batch, Draw, EpochSampler, Example, collate, plan_batches
-from asr_lstm.manifest import Utterance
+from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.units import Units
-
-Loader = Callable[[Utterance], NDArray[np.float32]]
 
 # 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
 _INT16_SCALE = 32767.0
@@ -41,6 +39,14 @@ class DataConfig:
     shortest_first: int = 1
     workers: int = 0
     cache_gib: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_seconds", "eval_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"data.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("shortest_first", "workers", "cache_gib"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} must not be below 0, but is {getattr(self, name)}")
 
 
 class AudioCache:
@@ -167,6 +173,7 @@ class SpeechData(lightning.LightningDataModule):
             collate_fn=collate,
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
+            generator=torch.Generator(),  # its own, so that workers don't shift the dropout's random numbers
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from asr_lstm.bundle import Bundle, save_bundle
 from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.config import Recipe
 from asr_lstm.corpora.validate import write_dropped
-from asr_lstm.data import AudioCache, Loader, SpeechData
+from asr_lstm.data import AudioCache, SpeechData
 from asr_lstm.errors import DataError
-from asr_lstm.manifest import Utterance
+from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import Recogniser
 from asr_lstm.preflight import check_training_data
+from asr_lstm.recognise import AUDIO_LOADER
 from asr_lstm.training import CTCTraining
 from asr_lstm.units import CharacterUnits
 
@@ -113,7 +114,7 @@ def fit(
     )
     checkpoints = _fresh_checkpoints(output / "checkpoints", key)
     best = _run(recipe, task, data, checkpoints=checkpoints, logs=output / "logs")
-    bundle = Bundle(model, units, recipe.features, recipe.encoder, loader=recipe.corpus.load)
+    bundle = Bundle(model, units, recipe.features, recipe.encoder, loader=recipe.corpus.load or AUDIO_LOADER)
     save_bundle(output / "model", bundle)
     return Outcome(
         parameters=bundle.parameters,
@@ -138,7 +139,7 @@ def _run(recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Pa
         max_epochs=recipe.training.epochs,
         accelerator=recipe.training.device,
         devices=1,
-        precision=recipe.training.precision,  # type: ignore[arg-type]
+        precision=recipe.training.precision,
         gradient_clip_val=recipe.training.gradient_clip,
         use_distributed_sampler=False,  # the plan of batches is our own
         num_sanity_val_steps=0,

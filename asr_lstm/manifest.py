@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
@@ -43,6 +46,10 @@ class Utterance:
     def __post_init__(self) -> None:
         if not self.id:
             object.__setattr__(self, "id", self.path.stem)
+
+
+# Reads an utterance as audio (samples,) or as frames (frames, dims).
+Loader = Callable[[Utterance], NDArray[np.float32]]
 
 
 def read_manifest(path: str | Path) -> list[Utterance]:

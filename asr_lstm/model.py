@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from asr_lstm.augment import AugmentConfig, SpecAugment
 from asr_lstm.features import FeatureConfig, make_front_end
 from asr_lstm.lstm import LockedDropout, VariationalLSTM
+from asr_lstm.lstm.dropout import check_rate
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class EncoderConfig:
     input_dropout: float = 0.0
     layer_dropout: float = 0.1
     state_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("input_dropout", "layer_dropout", "state_dropout"):
+            check_rate(getattr(self, name), name=f"encoder.{name}")
 
 
 class Recogniser(nn.Module):

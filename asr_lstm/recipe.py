@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import json
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from asr_lstm.bundle import Bundle, load_bundle, write_card
+from asr_lstm.audio import load_utterance
+from asr_lstm.bundle import WEIGHTS_NAME, Bundle, load_bundle, write_card
 from asr_lstm.config import Recipe, load_recipe
 from asr_lstm.corpora import Prepared
-from asr_lstm.errors import ConfigError, DataError
-from asr_lstm.evaluate import decode_split, device_name, read_decoded, score_split, write_decoded
-from asr_lstm.manifest import read_manifest
+from asr_lstm.errors import AudioError, ConfigError, DataError
+from asr_lstm.evaluate import DECODER, device_name, score_recognitions
+from asr_lstm.files import atomic_write
+from asr_lstm.functions import find_function
+from asr_lstm.manifest import Loader, read_manifest
+from asr_lstm.recognise import Recognition, Recognitions, recognise
 from asr_lstm.report import (
     Results,
     read_results,
@@ -32,8 +36,6 @@ from asr_lstm.report import (
 from asr_lstm.stages import Stages, content_digest, tree_digest
 
 log = logging.getLogger(__name__)
-
-DECODER = "greedy"
 
 
 class RecipeRun:
@@ -70,8 +72,8 @@ class RecipeRun:
         prepared = self._prepare()
         bundle_folder = self._train(prepared)
         decoded = self._decode(prepared, bundle_folder)
-        results = self._score(prepared, decoded, bundle_folder)
-        self._report(results, decoded, bundle_folder)
+        results = self._score(prepared, decoded)
+        self._report(prepared, decoded, results, bundle_folder)
         return results
 
     def _prepare(self) -> Prepared:
@@ -131,25 +133,24 @@ class RecipeRun:
         return folder
 
     def _decode(self, prepared: Prepared, bundle_folder: Path) -> dict[str, Path]:
-        weights = content_digest(bundle_folder / "model.safetensors")
+        weights = content_digest(bundle_folder / WEIGHTS_NAME)
         bundle: Bundle | None = None
         decoded = {}
         for split, manifest in prepared.manifests.items():
             if split == "train":
                 continue
-            stage = f"decode {split}"
             path = self.output / "decoded" / f"{split}.{DECODER}.jsonl"
             key = {"model": weights, "manifest": content_digest(manifest)}
-            if self.stages.done(stage, key) is None:
+            if self.stages.done(f"decode {split}", key) is None:
                 bundle = bundle or load_bundle(bundle_folder)
-                log.info("decoding %s", split)
-                rows, rtf = decode_split(bundle, read_manifest(manifest), load=self._loader(bundle))
-                write_decoded(path, rows)
-                self.stages.finish(stage, key, {"rtf": rtf}, outputs=[path])
+                recognitions = recognise(bundle, read_manifest(manifest), load=self._loader())
+                write_recognitions(path, recognitions)
+                record = {"seconds": recognitions.seconds, "audio_seconds": recognitions.audio_seconds}
+                self.stages.finish(f"decode {split}", key, record, outputs=[path])
             decoded[split] = path
         return decoded
 
-    def _score(self, prepared: Prepared, decoded: dict[str, Path], bundle_folder: Path) -> Results:
+    def _score(self, prepared: Prepared, decoded: dict[str, Path]) -> Results:
         path = self.output / "results.json"
         trained = self.stages.record("train")
         key = {
@@ -158,6 +159,16 @@ class RecipeRun:
             "train": trained,
         }
         if self.stages.done("score", key) is None:
+            splits, notes = {}, list(prepared.notes)
+            for split, file in decoded.items():
+                scored = score_recognitions(
+                    read_manifest(prepared.manifests[split]),
+                    read_recognitions(file, **self.stages.record(f"decode {split}")),
+                    normaliser=self.recipe.text,
+                    seed=self.recipe.seed,
+                )
+                splits[split] = {DECODER: scored.result}
+                notes += [f"{split}: {note}" for note in scored.notes]
             results = Results(
                 recipe=self.recipe.name,
                 seed=self.recipe.seed,
@@ -167,70 +178,56 @@ class RecipeRun:
                 parameters=trained["parameters"],
                 train_seconds=trained["train_seconds"],
                 train_hours_of_audio=trained["train_hours_of_audio"],
-                splits={
-                    split: {
-                        DECODER: score_split(
-                            read_decoded(file), rtf=self.stages.record(f"decode {split}")["rtf"]
-                        )
-                    }
-                    for split, file in decoded.items()
-                },
-                notes=prepared.notes,
+                splits=splits,
+                notes=notes,
             )
             write_results(path, results)
             self.stages.finish("score", key, {}, outputs=[path])
         return read_results(path)
 
-    def _report(self, results: Results, decoded: dict[str, Path], bundle_folder: Path) -> None:
-        write_card(bundle_folder, model_card(results, self.recipe))
+    def _report(self, prepared: Prepared, decoded: dict[str, Path], results: Results, folder: Path) -> None:
+        write_card(folder, model_card(results, self.recipe))
         self.console.print(results_table(results))
-        last = list(decoded)[-1]
-        rows = read_decoded(decoded[last])
-        self.console.print(f"The worst utterances of {last}:\n")
+        split = list(decoded)[-1]
+        utterances = read_manifest(prepared.manifests[split])
+        self.console.print(f"The worst utterances of {split}:\n", highlight=False)
         self.console.print(
             worst_alignments(
-                [row.reference for row in rows],
-                [row.hypothesis for row in rows],
-                [row.id for row in rows],
+                [self.recipe.text(utterance.text) for utterance in utterances],
+                [self.recipe.text(item.text) for item in read_recognitions(decoded[split]).items],
+                [utterance.id for utterance in utterances],
                 width=self.console.width,
             )
         )
         for note in results.notes:
             self.console.print(f"Note: {note}", highlight=False)
-        self.console.print(
-            f"Model: {bundle_folder}   Results: {self.output / 'results.json'}", highlight=False
-        )
+        paths = f"Model: {folder}   Results: {self.output / 'results.json'}"
+        self.console.print(paths, highlight=False, soft_wrap=True)
 
-    def _loader(self, bundle: Bundle | None = None) -> Callable[..., Any]:
+    def _loader(self) -> Loader:
         if self.recipe.corpus.load:
             return find_function(self.recipe.corpus.load, beside=self.folder)
-        from functools import partial
-
-        from asr_lstm.audio import load_utterance
-
         return partial(load_utterance, rate=self.recipe.features.rate)
 
 
-def find_function(name: str, *, beside: Path) -> Callable[..., Any]:
-    """Import `package.module.function`; a module may stand beside the recipe.
+def write_recognitions(path: Path, recognitions: Recognitions) -> None:
+    """Write what was recognised, a JSON object for each utterance in the manifest's order."""
+    with atomic_write(path) as file:
+        for item in recognitions.items:
+            row: dict[str, Any] = {"text": item.text}
+            if item.error is not None:
+                row["error"] = str(item.error)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    Raises:
-        ConfigError: there is no such module or function.
-    """
-    module_name, _, function_name = name.rpartition(".")
-    if not module_name:
-        raise ConfigError(f"{name}: not a dotted name of a function, such as package.module.function")
-    folder = str(beside.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        return getattr(importlib.import_module(module_name), function_name)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{name}: cannot be imported ({error}); is it beside recipe.yaml, or installed?"
-        ) from error
-    except AttributeError as error:
-        raise ConfigError(f"{name}: module {module_name} has no `{function_name}`") from error
+
+def read_recognitions(path: Path, *, seconds: float = 0.0, audio_seconds: float = 0.0) -> Recognitions:
+    """Read what `write_recognitions` wrote; the seconds are remembered elsewhere."""
+    items = []
+    for index, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        error = AudioError(row["error"]) if "error" in row else None
+        items.append(Recognition(index, row["text"], error))
+    return Recognitions(items, seconds, audio_seconds)
 
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any], *, name: str) -> None:

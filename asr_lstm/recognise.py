@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -21,12 +19,8 @@ from asr_lstm.batching import pad_inputs, plan_batches
 from asr_lstm.bundle import Bundle
 from asr_lstm.decoding.greedy import greedy_decode
 from asr_lstm.errors import AudioError, ConfigError, DataError
-from asr_lstm.manifest import Utterance
-
-if TYPE_CHECKING:  # its module takes Lightning along, which takes seconds
-    from asr_lstm.data import Loader
-
-log = logging.getLogger(__name__)
+from asr_lstm.functions import find_function
+from asr_lstm.manifest import Loader, Utterance
 
 # What a bundle names as its loader where it hears plain audio files.
 AUDIO_LOADER = "asr_lstm.audio.load_utterance"
@@ -130,7 +124,6 @@ def _recognise_batch(
             inputs.append(load_inputs(bundle, utterances[index], load=load))
             loaded.append(index)
         except (AudioError, DataError) as error:
-            log.warning("%s", error)
             yield Recognition(index, "", error)
     if not inputs:
         return
@@ -198,18 +191,10 @@ def default_loader(bundle: Bundle) -> Loader:
     """
     if bundle.loader == AUDIO_LOADER:
         return functools.partial(load_utterance, rate=bundle.features.rate)
-    module, _, name = bundle.loader.rpartition(".")
-    wayout = "install its module, or run where Python finds it (PYTHONPATH)"
     try:
-        load = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: no dot, or one too many
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"the model's loader {bundle.loader!r} cannot be imported ({reason}); {wayout}"
-        ) from error
-    if not callable(load):
-        raise ConfigError(f"the model's loader {bundle.loader!r} is not a function; {wayout}")
-    return cast("Loader", load)
+        return find_function(bundle.loader)
+    except ConfigError as error:
+        raise ConfigError(f"the model's loader: {error}") from error
 
 
 def find_device(name: str) -> torch.device:

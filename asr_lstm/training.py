@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 from torch import Tensor
@@ -48,8 +48,21 @@ class TrainingConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 5.0
     patience: int = 5
-    precision: str = "32-true"
-    device: str = "cpu"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    device: Literal["cpu", "gpu", "auto"] = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("final_share", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"training.weight_decay must not be below 0, but is {self.weight_decay}")
 
 
 def learning_rate_share(update: int, *, total: int, warmup: float, final_share: float) -> float:

@@ -25,7 +25,7 @@ from asr_lstm.units import Units
 from asr_lstm.writers import make_writer
 
 # Of one recording, since a bidirectional model hears it in one piece: computing and memory grow with its length
-# (about 0.7 MiB a second for 3 layers of 256), and utterances far longer than those in training go less well.
+# (1 MiB a second for 3 layers of 256), and utterances far longer than those in training go less well.
 MAX_SECONDS = 600.0
 # Batches are made within this many seconds of audio at a time: enough for files of like length to meet, while
 # the first texts still come soon.

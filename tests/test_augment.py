@@ -91,7 +91,9 @@ def test_stretches_lie_within_the_utterance_and_their_bounds() -> None:
         assert len(found) <= 1
         longest[length] = max([longest[length], *found])
     assert longest == {1: 0, 5: 1, 10: 2, 30: 6, 60: 8, 200: 8}
-    places = torch.stack([row for row, length in zip(hidden[:, :, 0, 0], lengths, strict=True) if length == 10])
+    places = torch.stack(
+        [row for row, length in zip(hidden[:, :, 0, 0], lengths, strict=True) if length == 10]
+    )
     assert places.any(0)[:10].sum() >= 8
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_shortest_first_goes_up_as_far_as_the_jitter_lets_it() -> None:
     durations = speech_durations(500)
     batches = plan_batches(durations, max_seconds=100.0, seed=0, epoch=0, shortest_first=True)
     slack = (1 + LENGTH_JITTER) / (1 - LENGTH_JITTER)
-    for before, after in zip(batches, batches[1:], strict=False):
+    for before, after in itertools.pairwise(batches):
         assert max(durations[i] for i in before) <= min(durations[i] for i in after) * slack
     shuffled = plan_batches(durations, max_seconds=100.0, seed=0, epoch=0)
     assert shuffled != batches
@@ -93,7 +94,7 @@ def test_no_utterances_no_batches() -> None:
 
 @pytest.mark.parametrize("limit", [0.0, -1.0])
 def test_an_impossible_limit_is_refused(limit: float) -> None:
-    with pytest.raises(ValueError, match="^max_seconds must be above 0"):
+    with pytest.raises(ValueError, match=r"^max_seconds must be above 0"):
         plan_batches([1.0], max_seconds=limit, seed=0, epoch=0)
 
 

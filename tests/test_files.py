@@ -43,7 +43,9 @@ def test_the_old_file_stands_until_the_block_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("existed", [True, False])
-def test_an_error_leaves_everything_as_it_was(error: type[BaseException], existed: bool, tmp_path: Path) -> None:
+def test_an_error_leaves_everything_as_it_was(
+    error: type[BaseException], existed: bool, tmp_path: Path
+) -> None:
     path = tmp_path / "a.txt"
     if existed:
         path.write_text("old")
@@ -55,7 +57,9 @@ def test_an_error_leaves_everything_as_it_was(error: type[BaseException], existe
 
     with pytest.raises(error):
         write()
-    assert {item.name: item.read_text() for item in tmp_path.iterdir()} == ({"a.txt": "old"} if existed else {})
+    assert {item.name: item.read_text() for item in tmp_path.iterdir()} == (
+        {"a.txt": "old"} if existed else {}
+    )
 
 
 def test_permissions_are_those_of_any_new_file(umask: int, tmp_path: Path) -> None:
@@ -75,8 +79,9 @@ def test_the_temporary_file_is_private_beside_the_target_and_hidden(tmp_path: Pa
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(DataError, match=r"a\.txt: cannot write here \(Permission denied\)"), atomic_write(
-        tmp_path / "a.txt"
+    with (
+        pytest.raises(DataError, match=r"a\.txt: cannot write here \(Permission denied\)"),
+        atomic_write(tmp_path / "a.txt"),
     ):
         pass
 

@@ -12,7 +12,9 @@ ROW = {"audio_filepath": "a.wav", "text": "hello", "duration": 1.5}
 
 
 def write_rows(path: Path, *rows: object) -> Path:
-    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), encoding="utf-8"
+    )
     return path
 
 
@@ -28,9 +30,16 @@ def complaint(path: Path) -> str:
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     utterances = [
         Utterance(tmp_path / "a.wav", "hello", 1.25),
-        Utterance(tmp_path / "deep" / "b c.flac", "Příliš žluťoučký\t\"kůň\"\u2028", 0.1 + 0.2, offset=3.0, id="b1"),
         Utterance(
-            Path("/elsewhere/c.wav"), "", 9.0, speaker="19", lang="cs", extra={"snr": 3.5, "words": ["x", None]}
+            tmp_path / "deep" / "b c.flac", 'Příliš žluťoučký\t"kůň"\u2028', 0.1 + 0.2, offset=3.0, id="b1"
+        ),
+        Utterance(
+            Path("/elsewhere/c.wav"),
+            "",
+            9.0,
+            speaker="19",
+            lang="cs",
+            extra={"snr": 3.5, "words": ["x", None]},
         ),
     ]
     write_manifest(tmp_path / "new" / "m.jsonl", [])
@@ -39,7 +48,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert (tmp_path / "m.jsonl").read_text(encoding="utf-8").count("\n") == 3
 
 
-def test_audio_below_the_manifest_is_named_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_below_the_manifest_is_named_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "corpus"
     write_manifest(
         folder / "m.jsonl",
@@ -67,13 +78,19 @@ def test_a_manifest_reached_through_a_link_still_names_audio_below_it_relatively
 
 def test_what_a_row_leaves_out(tmp_path: Path) -> None:
     (utterance,) = read_manifest(write_rows(tmp_path / "m.jsonl", ROW))
-    assert utterance == Utterance(tmp_path / "a.wav", "hello", 1.5, offset=0.0, speaker="", id="a", lang="", extra={})
+    assert utterance == Utterance(
+        tmp_path / "a.wav", "hello", 1.5, offset=0.0, speaker="", id="a", lang="", extra={}
+    )
 
 
 def test_numbers_may_stand_where_names_are_meant(tmp_path: Path) -> None:
     rows = [ROW | {"id": place, "speaker": place} for place in range(3)]
     utterances = read_manifest(write_rows(tmp_path / "m.jsonl", *rows))
-    assert [(utterance.id, utterance.speaker) for utterance in utterances] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert [(utterance.id, utterance.speaker) for utterance in utterances] == [
+        ("0", "0"),
+        ("1", "1"),
+        ("2", "2"),
+    ]
 
 
 def test_further_fields_are_kept_as_they_were(tmp_path: Path) -> None:

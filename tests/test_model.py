@@ -17,7 +17,10 @@ ENCODER = EncoderConfig(layers=2, hidden=48, input_dropout=0.1)
 
 
 def make_model(
-    features: FeatureConfig = FEATURES, encoder: EncoderConfig = ENCODER, *, augment: AugmentConfig | None = None
+    features: FeatureConfig = FEATURES,
+    encoder: EncoderConfig = ENCODER,
+    *,
+    augment: AugmentConfig | None = None,
 ) -> Recogniser:
     torch.manual_seed(0)
     return Recogniser(features, encoder, units=UNITS, augment=augment)
@@ -75,7 +78,8 @@ def test_gradients_reach_every_parameter(kind: str) -> None:
         logits.log_softmax(2).transpose(0, 1), targets, lengths, target_lengths
     ).backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
 
 

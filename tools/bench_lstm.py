@@ -22,7 +22,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from asr_lstm.lstm import VariationalLSTM
 
 DROPOUT = 0.1
-OURS, PACKED, DENSE = "VariationalLSTM, all dropout on", "nn.LSTM, packed, dropout", "nn.LSTM, dense, no dropout"
+OURS, PACKED, DENSE = (
+    "VariationalLSTM, all dropout on",
+    "nn.LSTM, packed, dropout",
+    "nn.LSTM, dense, no dropout",
+)
 
 Runner = Callable[[Tensor, Tensor], Tensor]
 
@@ -97,9 +101,16 @@ def describe_machine(device: str) -> str:
     if device != "cpu":
         name = torch.cuda.get_device_name(device)
     elif (cpuinfo := Path("/proc/cpuinfo")).exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
-    return f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, {name}, torch {torch.__version__}"
+        lines = cpuinfo.read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), name)
+    return f"{torch.get_num_threads()} threads, {os.cpu_at_least_one()} cores, {name}, torch {torch.__version__}"
+
+
+def _at_least_one(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {count}")
+    return count
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -107,13 +118,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--hidden", type=int, default=256, help="units a direction")
-    parser.add_argument("--input", type=int, default=240, help="dims of the input")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--frames", type=int, default=400, help="lengths are uniform from half of it to all")
-    parser.add_argument("--rounds", type=int, default=7, help="the median of so many is taken")
-    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch chooses")
+    parser.add_argument("--layers", type=_at_least_one, default=3)
+    parser.add_argument("--hidden", type=_at_least_one, default=256, help="units a direction")
+    parser.add_argument("--input", type=_at_least_one, default=240, help="dims of the input")
+    parser.add_argument("--batch", type=_at_least_one, default=16)
+    parser.add_argument("--frames", type=_at_least_one, default=400, help="lengths are uniform from half of it to all")
+    parser.add_argument("--rounds", type=_at_least_one, default=7, help="the median of so many is taken")
+    parser.add_argument("--threads", type=_at_least_one, help="as many as torch chooses by default")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
     if options.threads:
@@ -121,7 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     torch.manual_seed(0)
     inputs = torch.randn(options.batch, options.frames, options.input, device=options.device)
-    lengths = torch.randint(options.frames // 2, options.frames + 1, (options.batch,), device=options.device)
+    shortest = max(1, options.frames // 2)
+    lengths = torch.randint(shortest, options.frames + 1, (options.batch,), device=options.device)
     lengths[0] = options.frames
     runners = make_runners(
         input_size=options.input, hidden=options.hidden, layers=options.layers, device=options.device

@@ -87,5 +87,5 @@ def test_the_seed_fixes_the_masks() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, math.nan])
 def test_a_rate_outside_its_range_is_refused_by_name(rate: float) -> None:
-    with pytest.raises(ValueError, match="^rate must be at least 0 and below 1"):
+    with pytest.raises(ValueError, match=r"^rate must be at least 0 and below 1"):
         LockedDropout(rate)

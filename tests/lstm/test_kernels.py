@@ -35,7 +35,9 @@ def make_problem(directions: int, *, batch: int, frames: int, dtype: torch.dtype
         (directions, 4 * HIDDEN, HIDDEN),
         (directions, 4 * HIDDEN),
     ]
-    return Problem(*(torch.randn(*shape, generator=generator, dtype=torch.double).to(dtype) for shape in shapes))
+    return Problem(
+        *(torch.randn(*shape, generator=generator, dtype=torch.double).to(dtype) for shape in shapes)
+    )
 
 
 def make_mask(directions: int, *, batch: int) -> Tensor:
@@ -45,7 +47,11 @@ def make_mask(directions: int, *, batch: int) -> Tensor:
 
 
 def by_kernel(
-    problem: Problem, lengths: Sequence[int], state_mask: Tensor | None = None, *, inputs: Tensor | None = None
+    problem: Problem,
+    lengths: Sequence[int],
+    state_mask: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
 ) -> Tensor:
     plan = plan_packing(
         torch.tensor(lengths), frames=problem.inputs.shape[1], directions=len(problem.weight_hh)
@@ -117,10 +123,28 @@ def test_the_kernel_is_the_cell_run_over_each_sequence(
 
 
 def test_float32_stays_near_float64() -> None:
-    exact, rounded = make_problem(2, batch=7, frames=FRAMES), make_problem(2, batch=7, frames=FRAMES, dtype=torch.float)
+    exact = make_problem(2, batch=7, frames=FRAMES)
+    rounded = make_problem(2, batch=7, frames=FRAMES, dtype=torch.float)
     outputs = by_kernel(rounded, LENGTHS)
     assert outputs.dtype == torch.float
     torch.testing.assert_close(outputs.double(), by_kernel(exact, LENGTHS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["without mask", "with mask"])
+def test_autocast_rounds_the_products_and_keeps_the_types(dropout: bool) -> None:
+    exact, rounded = (make_problem(2, batch=7, frames=FRAMES, dtype=torch.float).leaves() for _ in range(2))
+    mask = make_mask(2, batch=7).float() if dropout else None
+    expected = by_kernel(exact, LENGTHS, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = by_kernel(rounded, LENGTHS, mask, inputs=rounded.inputs.bfloat16())
+    assert outputs.dtype == torch.float
+    assert 1e-4 < (outputs - expected).abs().max() < 0.05  # bfloat16 has 8 bits
+    expected.backward(pull(expected))
+    outputs.backward(pull(expected))
+    for name, one, other in zip(Problem._fields, rounded, exact, strict=True):
+        assert one.grad is not None, name
+        assert one.grad.dtype == torch.float, name
+        assert (one.grad - other.grad).norm() < 0.05 * other.grad.norm(), name
 
 
 @pytest.mark.parametrize("directions", [1, 2])
@@ -129,7 +153,9 @@ def test_gradcheck(directions: int, dropout: bool) -> None:
     lengths = [2, 5, 1, 3]
     problem = make_problem(directions, batch=4, frames=5).leaves()
     mask = make_mask(directions, batch=4) if dropout else None
-    assert torch.autograd.gradcheck(lambda *tensors: by_kernel(Problem(*tensors), lengths, mask), tuple(problem))
+    assert torch.autograd.gradcheck(
+        lambda *tensors: by_kernel(Problem(*tensors), lengths, mask), tuple(problem)
+    )
 
 
 @pytest.mark.parametrize("directions", [1, 2])
@@ -148,8 +174,7 @@ def test_padding_is_neither_read_nor_written(directions: int) -> None:
     outputs.backward(gradient)
     again.backward(gradient.masked_fill(padding[..., None], torch.nan))
     for one, other in zip(clean, soiled, strict=True):
-        assert one.grad is not None and other.grad is not None
-        assert torch.equal(one.grad, other.grad)
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
     assert clean.inputs.grad is not None
     assert not clean.inputs.grad[padding].any()
 
@@ -169,7 +194,9 @@ def test_layout_of_inputs_and_gradient_does_not_matter() -> None:
 def test_a_second_backward_pass_finds_what_the_first_one_found() -> None:
     problem = make_problem(2, batch=7, frames=FRAMES).leaves()
     outputs = by_kernel(problem, LENGTHS, make_mask(2, batch=7))
-    first, second = (torch.autograd.grad(outputs, problem, pull(outputs), retain_graph=True) for _ in range(2))
+    first, second = (
+        torch.autograd.grad(outputs, problem, pull(outputs), retain_graph=True) for _ in range(2)
+    )
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
 
@@ -247,7 +274,11 @@ def test_a_shape_that_does_not_fit_is_refused_by_name(name: str, shape: tuple[in
 def test_a_plan_of_other_directions_is_refused() -> None:
     problem = make_problem(2, batch=7, frames=FRAMES)
     plan = plan_packing(torch.tensor(LENGTHS), frames=FRAMES, directions=1)
-    with pytest.raises(ValueError, match="^plan does not fit"):
+    with pytest.raises(ValueError, match=r"^plan does not fit"):
         lstm_layer(
-            problem.inputs, weight_ih=problem.weight_ih, weight_hh=problem.weight_hh, bias=problem.bias, plan=plan
+            problem.inputs,
+            weight_ih=problem.weight_ih,
+            weight_hh=problem.weight_hh,
+            bias=problem.bias,
+            plan=plan,
         )

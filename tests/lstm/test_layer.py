@@ -118,9 +118,7 @@ def test_the_backward_direction_is_the_forward_one_of_the_reversed_sequence() ->
     backward = layer(inputs, plan)[..., HIDDEN:]
     forward = layer(mirrored, plan)[..., :HIDDEN]
     for row, length in enumerate(LENGTHS.tolist()):
-        torch.testing.assert_close(
-            backward[row, :length], forward[row, :length].flip(0), rtol=0, atol=1e-12
-        )
+        torch.testing.assert_close(backward[row, :length], forward[row, :length].flip(0), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -167,7 +165,9 @@ def test_it_begins_by_remembering_and_with_orthogonal_recurrence(bidirectional: 
     stack = VariationalLSTM(DIMS, HIDDEN, layers=2, bidirectional=bidirectional)
     for layer, size in zip(stack.layers, (DIMS, stack.output_size), strict=True):
         assert layer.weight_ih.shape == (1 + bidirectional, 4 * HIDDEN, size)
-        assert layer.bias.tolist() == [[0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN] * (1 + bidirectional)
+        assert layer.bias.tolist() == [[0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN] * (
+            1 + bidirectional
+        )
         gates = layer.weight_hh.unflatten(1, (4, HIDDEN)).flatten(0, 1)
         torch.testing.assert_close(gates @ gates.mT, torch.eye(HIDDEN).expand_as(gates), rtol=0, atol=1e-5)
         assert len({tuple(gate.flatten().tolist()) for gate in gates}) == len(gates)
@@ -304,9 +304,7 @@ def test_where_the_locked_dropouts_stand() -> None:
 
 def test_evaluation_knows_no_dropout() -> None:
     theirs = torch_lstm(layers=2, bidirectional=True)
-    ours = VariationalLSTM(
-        DIMS, HIDDEN, layers=2, input_dropout=0.5, layer_dropout=0.5, state_dropout=0.5
-    )
+    ours = VariationalLSTM(DIMS, HIDDEN, layers=2, input_dropout=0.5, layer_dropout=0.5, state_dropout=0.5)
     ours.load_state_dict(VariationalLSTM.from_torch(theirs).state_dict())
     expected = run_packed(theirs, random_inputs(), LENGTHS)
     torch.testing.assert_close(ours.eval()(random_inputs(), LENGTHS), expected, rtol=0, atol=1e-5)
@@ -342,9 +340,9 @@ def test_a_size_below_one_is_refused_by_name(name: str) -> None:
 def test_impossible_lengths_are_refused() -> None:
     stack = VariationalLSTM(DIMS, HIDDEN)
     for lengths in (torch.tensor([0] * 6), LENGTHS + 1):
-        with pytest.raises(ValueError, match="^lengths must lie in"):
+        with pytest.raises(ValueError, match=r"^lengths must lie in"):
             stack(random_inputs(), lengths)
-    with pytest.raises(ValueError, match="^inputs does not fit"):
+    with pytest.raises(ValueError, match=r"^inputs does not fit"):
         stack(random_inputs(), LENGTHS[:-1])
 
 

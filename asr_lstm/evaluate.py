@@ -1,0 +1,195 @@
+"""Word and character error rates of a trained model on any manifest."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from asr_lstm.bundle import load_bundle
+from asr_lstm.errors import DataError
+from asr_lstm.manifest import Utterance, read_manifest
+from asr_lstm.recognise import BATCH_SECONDS, Recognition, Recognitions, recognise
+from asr_lstm.report import Results, SplitResult, results_table, worst_alignments, write_results
+from asr_lstm.scoring import score
+from asr_lstm.units import Normaliser
+
+DECODER = "greedy"
+SEED = 0  # of the bootstrap: the only chance in an evaluation
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """Recognitions beside what was said.
+
+    Attributes:
+        result: the rates, for results.json.
+        references: what was said, normalised.
+        hypotheses: what was recognised, normalised the same way; "" where an utterance could not be loaded.
+        ids: of the utterances.
+        failures: those that could not be loaded.
+    """
+
+    result: SplitResult
+    references: list[str]
+    hypotheses: list[str]
+    ids: list[str]
+    failures: list[Recognition]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the rates must know."""
+        if not self.failures:
+            return []
+        return [
+            f"{len(self.failures)} of {len(self.ids)} utterances could not be loaded; "
+            "all their words count as missed."
+        ]
+
+
+def score_recognitions(
+    utterances: Sequence[Utterance],
+    recognitions: Recognitions,
+    *,
+    normaliser: Normaliser,
+    seed: int = SEED,
+) -> ScoredSplit:
+    """Score recognitions against the utterances' texts, intervals by speaker where the speakers are known.
+
+    References are normalised as the model's units say. What the units lack stays in them and counts as an
+    error, and so do all words of an utterance that could not be loaded: a rate must not gain by that.
+
+    Args:
+        utterances: with their reference texts.
+        recognitions: of these utterances, in this order.
+        normaliser: of the model's units; applied to both sides.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: nothing to score, or not one recognition for each utterance.
+    """
+    references = [normaliser(utterance.text) for utterance in utterances]
+    hypotheses = [normaliser(text) for text in recognitions.texts]
+    speakers = [utterance.speaker for utterance in utterances]
+    scores = score(references, hypotheses, groups=speakers, seed=seed)
+    return ScoredSplit(
+        result=SplitResult.from_scores(scores, rtf=recognitions.rtf),
+        references=references,
+        hypotheses=hypotheses,
+        ids=[utterance.id for utterance in utterances],
+        failures=recognitions.failures,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The contents of results.json, and the utterances behind them."""
+
+    results: Results
+    split: ScoredSplit
+
+
+def evaluate(
+    *,
+    model: Path,
+    manifest: Path,
+    output: Path | None = None,
+    batch_seconds: float = BATCH_SECONDS,
+    device: str = "cpu",
+) -> Evaluation:
+    """Recognise the utterances of a manifest and score them against its texts.
+
+    The split is named after the manifest's file. An utterance whose audio cannot be read counts as empty.
+
+    Args:
+        model: the folder of a bundle.
+        manifest: the utterances, with reference texts.
+        output: results.json to write, if any.
+        batch_seconds: length of a batch, padding included.
+        device: torch's name of where to compute.
+
+    Raises:
+        ConfigError: the model cannot be loaded or there is no such device.
+        DataError: the manifest cannot be used or `output` cannot be written.
+    """
+    if output is not None:
+        _check_writable(output)
+    bundle = load_bundle(model)
+    utterances = read_manifest(manifest)
+    recognitions = recognise(bundle, utterances, batch_seconds=batch_seconds, device=device)
+    split = score_recognitions(utterances, recognitions, normaliser=bundle.units.normaliser)
+    results = Results(
+        recipe=str(model),
+        seed=SEED,
+        command=_command(model=model, manifest=manifest, output=output),
+        device=device_name(device),
+        cores=torch.get_num_threads(),
+        parameters=bundle.parameters,
+        splits={manifest.stem: {DECODER: split.result}},
+        notes=split.notes,
+    )
+    if output is not None:
+        write_results(output, results)
+    return Evaluation(results, split)
+
+
+def _command(*, model: Path, manifest: Path, output: Path | None) -> str:
+    command = ["asr-lstm", "evaluate", "--model", str(model), "--manifest", str(manifest)]
+    return shlex.join(command + (["--output", str(output)] if output else []))
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the name of a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise DataError(f"{path}: cannot write here ({error.strerror}); choose another folder") from error
+
+
+def device_name(device: str = "cpu") -> str:
+    """Name of the processor or accelerator, as results.json keeps it."""
+    if torch.device(device).type == "cuda":
+        return str(torch.cuda.get_device_name(torch.device(device)))
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None) -> int:
+    """Print the error rates of a model on a manifest, and the utterances with the most errors.
+
+    Args:
+        model: the folder of a trained model.
+        manifest: JSON Lines with `audio_filepath`, `text` and `duration`.
+        output: results.json to write, if any.
+
+    Returns:
+        The exit code: 0, or 1 where an utterance could not be loaded; these are listed on standard error.
+
+    Raises:
+        ConfigError: the model cannot be loaded.
+        DataError: the manifest cannot be used or `output` cannot be written.
+    """
+    evaluation = evaluate(model=model, manifest=manifest, output=output)
+    split = evaluation.split
+    console = Console()
+    console.print(results_table(evaluation.results))
+    console.print(worst_alignments(split.references, split.hypotheses, split.ids, width=console.width))
+    for failure in split.failures:
+        print(failure.error, file=sys.stderr)
+    return 1 if split.failures else 0

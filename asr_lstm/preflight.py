@@ -1,0 +1,309 @@
+"""What training will meet, found out before the first step: hours, units, rows it cannot use, memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from asr_lstm.corpora.validate import NO_TEXT, Dropped
+from asr_lstm.errors import DataError
+from asr_lstm.features import FeatureConfig, FrontEnd, make_front_end
+from asr_lstm.manifest import Utterance
+from asr_lstm.model import EncoderConfig
+from asr_lstm.units import BLANK, SPACE_SYMBOL, Units
+
+# What a `Dropped.reason` begins with, beside those of `corpora.validate`.
+NO_DURATION = "no duration"
+TOO_SHORT = "too short for its transcript"
+
+# With fewer examples a unit is hardly learned.
+_RARE = 5
+# Speaking rates are compared on a log scale. A normal distribution lies beyond 5 deviations once in two million;
+# a factor of 2 from the median is nothing odd whatever the deviation is.
+_OUTLIER_DEVIATIONS = 5.0
+_LEAST_OUTLIER = math.log(2)
+_MAD_TO_DEVIATION = 1.4826  # of a normal distribution: 1 / its third quartile
+_ENOUGH_FOR_OUTLIERS = 10  # of fewer one cannot say what is usual
+_SHOWN = 3  # of each fault in a line; the attributes have them all
+
+_FLOAT_BYTES = 4
+_TRAINED_COPIES = 4  # parameters, gradients, and the two moments of AdamW
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The training data in numbers.
+
+    Attributes:
+        utterances: that are kept.
+        hours: of these.
+        speakers: distinct ones among these; 0 where none is named.
+        shortest: seconds of the shortest.
+        longest: seconds of the longest.
+        unit_counts: how often each unit occurs in the transcripts, the blank left out.
+        units_per_second: the median.
+        outliers: id and units per second of those far from that median; a wrong transcript, often.
+        parameters: of the model.
+        memory_gib: estimate for a training step of the longest batch; see `training_memory`.
+    """
+
+    utterances: int
+    hours: float
+    speakers: int
+    shortest: float
+    longest: float
+    unit_counts: dict[str, int]
+    units_per_second: float
+    outliers: list[tuple[str, float]]
+    parameters: int
+    memory_gib: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What `check_training_data` found.
+
+    Attributes:
+        kept: what to train on.
+        dropped: what training cannot use, with reasons.
+        warnings: what a person should look at, a line each.
+        figures: the kept data in numbers.
+    """
+
+    kept: list[Utterance]
+    dropped: list[Dropped]
+    warnings: list[str]
+    figures: Figures
+
+    def summary(self) -> str:
+        """A few plain lines for the console."""
+        figures = self.figures
+        lines = [
+            f"training data: {figures.hours:.2f} h, {figures.utterances} utterances of "
+            f"{figures.shortest:.1f} to {figures.longest:.1f} s, speakers: {figures.speakers or 'unknown'}",
+            f"units: {len(figures.unit_counts)}, {figures.units_per_second:.1f} a second",
+            f"model: {figures.parameters / 1e6:.2f} million parameters; "
+            f"the longest batch needs about {figures.memory_gib:.2f} GiB",
+        ]
+        for reason, count in Counter(item.reason.partition(":")[0] for item in self.dropped).most_common():
+            names = [item.id for item in self.dropped if item.reason.startswith(reason)]
+            lines.append(f"left out: {count}, {reason} ({_few(names)})")
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def check_training_data(
+    utterances: Sequence[Utterance],
+    *,
+    units: Units,
+    features: FeatureConfig,
+    encoder: EncoderConfig,
+    speed: float,
+    batch_seconds: float,
+    manifest: str | Path = "training data",
+) -> Preflight:
+    """Look through the training data before the first step; durations are believed, no audio is read.
+
+    CTC fits a transcript only into as many frames as it has units, and one more between two equal ones for
+    the blank that parts them (Graves et al. 2006, section 3.1): rows with fewer at the fastest speed are
+    dropped, for each would make the loss infinite. Where a loader gives frames itself (kind `frames`) they
+    are taken to come at 1000 / `features.hop_ms` a second of the manifest's duration.
+
+    Args:
+        utterances: of the training manifest.
+        units: the output units.
+        features: the front end.
+        encoder: the stack of layers.
+        speed: spread of the playing speed either side of 1.
+        batch_seconds: length of a batch, padding included.
+        manifest: its name, for errors.
+
+    Raises:
+        DataError: transcripts with characters that the units lack, or nothing that could be kept.
+    """
+    _check_characters(utterances, units, manifest=manifest)
+    front_end = make_front_end(features)
+    kept: list[Utterance] = []
+    targets: list[list[int]] = []
+    dropped: list[Dropped] = []
+    for utterance in utterances:
+        target = units.encode(utterance.text, utterance.id)
+        if reason := _unusable(utterance, target, front_end, speed=speed):
+            dropped.append(Dropped(utterance.id, utterance.path, reason))
+        else:
+            kept.append(utterance)
+            targets.append(target)
+    if not kept:
+        reason = f"the first: {dropped[0].id}, {dropped[0].reason}" if dropped else "it has none"
+        raise DataError(f"{manifest}: no utterance can be used ({reason}); correct durations and transcripts")
+    figures = _figures(
+        kept, targets, units, front_end, encoder=encoder, speed=speed, batch_seconds=batch_seconds
+    )
+    return Preflight(kept, dropped, _warnings(figures, batch_seconds=batch_seconds), figures)
+
+
+def _check_characters(utterances: Sequence[Utterance], units: Units, *, manifest: str | Path) -> None:
+    faults = []
+    for row, utterance in enumerate(utterances, start=1):
+        if lacking := units.unknown(utterance.text):
+            names = ", ".join(
+                f"{unit!r} (U+{ord(unit):04X})" if len(unit) == 1 else repr(unit) for unit in lacking
+            )
+            faults.append(f"row {row}, {utterance.id}: {names}")
+    if faults:
+        raise DataError(
+            f"{manifest}: the units lack characters of {len(faults)} of {len(utterances)} transcripts "
+            f"({_few(faults, between='; ')}); correct these, leave them out, or add the characters to the units"
+        )
+
+
+def _unusable(
+    utterance: Utterance, target: Sequence[int], front_end: FrontEnd, *, speed: float
+) -> str | None:
+    """Why training cannot use an utterance, or None."""
+    if not target:
+        return f"{NO_TEXT}: nothing is left of it after normalisation"
+    if not utterance.duration > 0:
+        return f"{NO_DURATION}: its manifest row says {utterance.duration:g} s"
+    frames = _frames(front_end, utterance.duration / (1 + speed))
+    needed = len(target) + sum(left == right for left, right in pairwise(target))
+    if frames < needed:
+        fastest = f" at {1 + speed:g} times the speed" if speed else ""
+        return (
+            f"{TOO_SHORT}: {utterance.duration:.2f} s give {frames} frames{fastest}, CTC needs {needed} "
+            "(units and a blank between equal ones)"
+        )
+    return None
+
+
+def _frames(front_end: FrontEnd, seconds: float) -> int:
+    """Frames of the encoder for so many seconds."""
+    config = front_end.config
+    rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
+    return int(front_end.output_lengths(torch.tensor([math.floor(seconds * rate)])))
+
+
+def _figures(
+    kept: Sequence[Utterance],
+    targets: Sequence[Sequence[int]],
+    units: Units,
+    front_end: FrontEnd,
+    *,
+    encoder: EncoderConfig,
+    speed: float,
+    batch_seconds: float,
+) -> Figures:
+    durations = [utterance.duration for utterance in kept]
+    counts = Counter(unit for target in targets for unit in target)
+    rates = [len(target) / duration for target, duration in zip(targets, durations, strict=True)]
+    longest = max(durations)
+    # An utterance longer than a batch makes one by itself; few short ones do not fill one. Speed stretches them.
+    seconds = max(longest, min(batch_seconds, len(kept) * longest)) / (1 - speed)
+    return Figures(
+        utterances=len(kept),
+        hours=sum(durations) / 3600,
+        speakers=len({utterance.speaker for utterance in kept} - {""}),
+        shortest=min(durations),
+        longest=longest,
+        unit_counts={
+            units.decode([unit]) or SPACE_SYMBOL: counts[unit] for unit in range(len(units)) if unit != BLANK
+        },
+        units_per_second=statistics.median(rates),
+        outliers=[(kept[index].id, rates[index]) for index in _outliers(rates)],
+        parameters=count_parameters(front_end.dims, encoder, units=len(units)),
+        memory_gib=training_memory(front_end, encoder, units=len(units), seconds=seconds) / _GIB,
+    )
+
+
+def _outliers(rates: Sequence[float]) -> list[int]:
+    """The indices of rates (above 0) far from the median: by the median absolute deviation of their logs."""
+    if len(rates) < _ENOUGH_FOR_OUTLIERS:
+        return []
+    logs = [math.log(rate) for rate in rates]
+    median = statistics.median(logs)
+    deviation = _MAD_TO_DEVIATION * statistics.median(abs(value - median) for value in logs)
+    bound = max(_OUTLIER_DEVIATIONS * deviation, _LEAST_OUTLIER)
+    return [index for index, value in enumerate(logs) if abs(value - median) > bound]
+
+
+def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
+    """How many numbers a `Recogniser` trains, for features of so many dims, without making one."""
+    directions = 2 if encoder.bidirectional else 1
+    outputs = directions * encoder.hidden
+    total = (outputs + 1) * units
+    for inputs in [dims] + [outputs] * (encoder.layers - 1):
+        total += directions * 4 * encoder.hidden * (inputs + encoder.hidden + 1)
+        total += 2 * outputs if encoder.layer_norm else 0
+    return total
+
+
+def training_memory(front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float) -> float:
+    """Estimate the bytes of a float32 training step over so many seconds of audio, padding counted as audio.
+
+    With D directions of H hidden units over d dims in a layer, 4 bytes each:
+    parameters: four times (themselves, gradients, two moments of AdamW);
+    a frame and layer: D (d + 6 H) kept by the LSTM (`asr_lstm.lstm.kernels.portable`), and 1 D H by the norm;
+    a frame, once: D (10 H + d) in the backward pass of the widest layer, D H before the head, and 4 times
+    the units for logits, log-probabilities and their gradients;
+    a sample: 2, the waveform and a copy. The spectrogram is freed before the peak.
+
+    Python and torch themselves come on top, about 0.6 GiB. Measured peaks lay between 0.97 and 1.25 times the rest
+    (3 layers of 256 and 5 of 384, 60 and 240 s).
+    """
+    directions = 2 if encoder.bidirectional else 1
+    outputs = directions * encoder.hidden
+    widths = [front_end.dims] + [outputs] * (encoder.layers - 1)
+    kept = sum(directions * (dims + 6 * encoder.hidden) + outputs for dims in widths)
+    once = directions * (10 * encoder.hidden + max(widths)) + outputs + 4 * units
+    samples = seconds * front_end.config.rate if front_end.config.kind == "log_mel" else 0
+    numbers = _frames(front_end, seconds) * (kept + once) + 2 * samples
+    parameters = count_parameters(front_end.dims, encoder, units=units)
+    return _FLOAT_BYTES * (_TRAINED_COPIES * parameters + numbers)
+
+
+def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:
+    warnings = []
+    if rare := [f"{unit!r} {count}" for unit, count in figures.unit_counts.items() if count < _RARE]:
+        warnings.append(
+            f"{len(rare)} units occur fewer than {_RARE} times and will hardly be learned "
+            f"({_few(rare, most=10)}); add data, or map them to other characters"
+        )
+    if figures.outliers:
+        names = [f"{name} {rate:.1f}" for name, rate in figures.outliers]
+        warnings.append(
+            f"{len(names)} utterances have far more or fewer units a second than the usual "
+            f"{figures.units_per_second:.1f} ({_few(names)}); see whether their transcripts are theirs"
+        )
+    if figures.longest > batch_seconds:
+        warnings.append(
+            f"the longest utterance has {figures.longest:.1f} s and a batch {batch_seconds:g} s: it makes a "
+            "batch by itself; cut such utterances if memory is short"
+        )
+    memory = _machine_gib()
+    if memory is not None and figures.memory_gib > memory:
+        warnings.append(
+            f"the longest batch needs about {figures.memory_gib:.1f} GiB and this machine has {memory:.1f}; "
+            "make batches or the model smaller, or cut the longest utterances"
+        )
+    return warnings
+
+
+def _machine_gib() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _few(names: Sequence[str], *, most: int = _SHOWN, between: str = ", ") -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return between.join(names[:most]) + (f"{between}and {rest} more" if rest > 0 else "")

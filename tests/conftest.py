@@ -1,0 +1,126 @@
+"""What several tests share: where the real speech lies, and a tiny recogniser of synthetic tones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from asr_lstm.batching import pad_inputs
+from asr_lstm.bundle import Bundle, save_bundle
+from asr_lstm.features import FeatureConfig
+from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.units import CharacterUnits
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech"
+
+RATE = 8000
+LETTERS = "abcde"
+_LETTER_SECONDS = 0.08
+_GAP_SECONDS = 0.04  # after each letter, so that two equal ones are two
+_SPACE_SECONDS = 0.24
+_STEPS = 110
+
+Samples = NDArray[np.float32]
+
+
+@pytest.fixture(scope="session")
+def librispeech_excerpt() -> Path:
+    """The folder LibriSpeech with 100 real utterances of test-other, beside the repository."""
+    if not LIBRISPEECH.is_dir():
+        pytest.skip(f"the LibriSpeech excerpt is not at {LIBRISPEECH}")
+    return LIBRISPEECH
+
+
+def sing(text: str, *, rate: int = RATE, seed: int = 0, noise: float = 1e-3) -> Samples:
+    """Synthetic speech for the tiny recogniser, (samples,): each letter a tone of its own pitch, a space silence.
+
+    A `noise` (deviation) of 0.1 makes it err.
+    """
+    parts = []
+    for letter in f" {text} ":
+        sounding = 0.0 if letter == " " else _LETTER_SECONDS
+        silent = _SPACE_SECONDS if letter == " " else _GAP_SECONDS
+        hertz = 0.0 if letter == " " else 400.0 * 1.5 ** LETTERS.index(letter)
+        parts.append(0.4 * np.sin(2 * np.pi * hertz * np.arange(round(rate * sounding)) / rate))
+        parts.append(np.zeros(round(rate * silent)))
+    samples = np.concatenate(parts)
+    samples += np.random.default_rng(seed).normal(scale=noise, size=len(samples))
+    return samples.astype(np.float32)
+
+
+def random_text(random: np.random.Generator, *, words: int) -> str:
+    """Some words of 1 to 4 letters."""
+    return " ".join("".join(random.choice(list(LETTERS), size=random.integers(1, 5))) for _ in range(words))
+
+
+@pytest.fixture(scope="session")
+def synthetic_speech() -> Callable[..., Samples]:
+    """`sing`: text to the tones that the tiny recogniser knows."""
+    return sing
+
+
+@pytest.fixture(scope="session")
+def synthetic_texts() -> list[str]:
+    """50 texts of 1 to 6 words for the tiny recogniser, none of them trained on."""
+    random = np.random.default_rng(50)
+    return [random_text(random, words=1 + index % 6) for index in range(50)]
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny matrices are faster, and sums the same everywhere, on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """The folder of a recogniser (1 layer of 16 a direction, 8 kHz) trained in seconds to read synthetic tones.
+
+    The same on each run; it gets nearly every letter right.
+    """
+    features = FeatureConfig(rate=RATE, mels=16, stack=2)
+    encoder = EncoderConfig(layers=1, hidden=16, layer_dropout=0.0, state_dropout=0.0)
+    units = CharacterUnits.from_texts([f" {LETTERS} a"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Recogniser(features, encoder, units=len(units))
+    _train(model, units)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_bundle(folder, Bundle(model, units, features, encoder, loader="asr_lstm.audio.load_utterance"))
+    return folder
+
+
+def _train(model: Recogniser, units: CharacterUnits) -> None:
+    random = np.random.default_rng(0)
+    model.front_end.fit(torch.from_numpy(sing(random_text(random, words=3), seed=i)) for i in range(8))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, total_steps=_STEPS)
+    for step in range(_STEPS):
+        texts = [random_text(random, words=1 if step < _STEPS // 3 else 3) for _ in range(16)]
+        noises = 10 ** random.uniform(-4, -2, size=len(texts))
+        audio = [
+            torch.from_numpy(sing(text, seed=1000 * step + i, noise=noise))
+            for i, (text, noise) in enumerate(zip(texts, noises, strict=True))
+        ]
+        targets = [units.encode(text) for text in texts]
+        logits, lengths = model(*pad_inputs(audio))
+        loss = torch.nn.functional.ctc_loss(
+            logits.log_softmax(-1).transpose(0, 1),
+            torch.tensor([unit for target in targets for unit in target]),
+            lengths,
+            torch.tensor([len(target) for target in targets]),
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()

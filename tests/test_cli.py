@@ -1,0 +1,66 @@
+"""The command line: verbs, exit codes, one clear line for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr_lstm.cli import VERBS, main
+
+
+def test_help_names_each_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    overview = capsys.readouterr().out
+    assert [verb for verb in VERBS if verb not in overview] == []
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip().count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["transcibe"], ["transcibe", "transcribe"]),
+        (["recipe", "absent"], ["absent", "recipe.yaml"]),
+        (["transcribe", "--model", "absent", "a.wav"], ["absent", "not a model"]),
+        (["transcribe", "a.wav"], ["model"]),
+        (["transcribe", "--model", "absent"], ["paths"]),
+        (["transcribe", "--model", "absent", "--fromat", "json", "a.wav"], ["--fromat"]),
+        (["transcribe", "--model", "absent", "--format", "docx", "a.wav"], ["docx"]),
+        (["evaluate", "--model", "absent", "--manifest", "m.jsonl"], ["absent"]),
+        (["evaluate", "--model", "absent"], ["manifest"]),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_one_line_and_exit_2(
+    arguments: list[str],
+    said: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    assert [part for part in said if part not in error] == []
+
+
+def test_the_tool_is_the_verb() -> None:
+    tool = Path(__file__).resolve().parents[1] / "tools" / "transcribe.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), "--model", "absent", "a.wav"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "absent: not a model" in done.stderr
+
+
+def test_start_up_takes_along_no_heavy_module() -> None:
+    code = (
+        "import sys, asr_lstm.cli as cli; cli.main(['--help']); "
+        "heavy = {'torch', 'lightning', 'librosa', 'matplotlib', 'numpy'} & set(sys.modules); sys.exit(len(heavy))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

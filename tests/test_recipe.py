@@ -1,0 +1,174 @@
+"""A recipe made outside this repository: its own corpus, its own loader of frames that are not audio."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asr_lstm.cli import main
+from asr_lstm.report import read_results
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Ink-like frames: each letter of a word is a few noisy frames around its own corner of the space.
+CORPUS = '''
+from pathlib import Path
+
+import numpy as np
+
+from asr_lstm.manifest import Utterance, write_manifest
+
+LETTERS = "abc "
+
+
+def load_pulses(utterance):
+    random = np.random.default_rng(utterance.extra["noise_seed"])
+    frames = []
+    for letter in utterance.text:
+        frames += [np.eye(len(LETTERS))[LETTERS.index(letter)]] * 3 + [np.zeros(len(LETTERS))]
+    return (np.array(frames) + random.normal(scale=0.1, size=(len(frames), len(LETTERS)))).astype(np.float32)
+
+
+def prepare_pulses(output, *, count=60, seed=0):
+    random = np.random.default_rng(seed)
+    manifests = {}
+    for split, share in (("train", count), ("dev", 10), ("test", 15)):
+        rows = []
+        for index in range(share):
+            words = ["".join(random.choice(list("abc"), size=3)) for _ in range(random.integers(1, 4))]
+            text = " ".join(words)
+            rows.append(
+                Utterance(
+                    Path(f"{split}-{index}.none"),
+                    text,
+                    duration=0.04 * len(text),
+                    speaker=f"{split}{index % 3}",
+                    extra={"noise_seed": int(random.integers(2**31))},
+                )
+            )
+        manifests[split] = Path(output) / f"{split}.jsonl"
+        write_manifest(manifests[split], rows)
+    return manifests
+'''
+RECIPE = """
+name: pulses
+seed: 3
+corpus:
+  prepare: pulse_corpus.prepare_pulses
+  load: pulse_corpus.load_pulses
+  options: {count: 60}
+features: {kind: frames, dims: 4, stack: 1, hop_ms: 10}
+augment: {speed: 0.0, frequency_masks: 0, time_masks: 0}
+encoder: {layers: 1, hidden: 16, layer_dropout: 0.1, state_dropout: 0.1}
+data: {batch_seconds: 2.0}
+training: {epochs: 12, learning_rate: 0.02}
+"""
+CONTRACT = {
+    "recipe",
+    "seed",
+    "command",
+    "device",
+    "cores",
+    "parameters",
+    "train_seconds",
+    "train_hours_of_audio",
+    "splits",
+    "metrics",
+}
+RATES = {"wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high", "words", "utterances", "rtf"}
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with a recipe in a folder of its own."""
+    folder = tmp_path / "pulses"
+    folder.mkdir()
+    (folder / "pulse_corpus.py").write_text(CORPUS)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("pulse_corpus", None)
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_recipe_outside_the_repository_trains_scores_and_is_not_done_twice(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipe", "pulses"]) == 0
+    exp = outside / "exp" / "pulses"
+    printed = capsys.readouterr()
+    assert "test" in printed.out
+    assert "WER" in printed.out
+    assert "REF:" in printed.out or "no word errors" in printed.out
+
+    results = json.loads((exp / "results.json").read_text())
+    assert set(results) >= CONTRACT
+    assert set(results["splits"]) == {"dev", "test"}
+    assert set(results["splits"]["test"]["greedy"]) == RATES
+    assert results["splits"]["test"]["greedy"]["cer"] < 0.3  # it has learned
+    assert results["train_seconds"] > 0
+    for made in ("model/config.yaml", "model/model.safetensors", "model/units.txt", "model/README.md"):
+        assert (exp / made).is_file()
+    assert list((exp / "checkpoints").rglob("best.ckpt"))
+    assert list((exp / "logs").rglob("events.out.tfevents*"))
+
+    before = modified(exp)
+    card = str(exp / "model" / "README.md")
+    assert main(["recipe", "pulses"]) == 0
+    after = modified(exp)
+    assert {path: time for path, time in after.items() if path != card} == {
+        path: time for path, time in before.items() if path != card
+    }
+
+    assert main(["recipe", "pulses", "--corpus.options.count", "61", "--training.epochs", "1"]) == 0
+    assert modified(exp)[str(exp / "manifests" / "train.jsonl")] != before[str(exp / "manifests" / "train.jsonl")]
+    assert read_results(exp / "results.json").command.endswith("--training.epochs 1")
+
+
+def test_evaluate_finds_the_loader_of_the_bundle(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
+    sys.modules.pop("pulse_corpus", None)
+    monkeypatch.syspath_prepend(str(outside / "pulses"))
+    arguments = ["--model", "exp/pulses/model", "--manifest", "exp/pulses/manifests/test.jsonl"]
+    assert main(["evaluate", *arguments, "--output", "results.json"]) == 0
+    again = read_results("results.json").splits["test"]["greedy"]
+    recipe = read_results("exp/pulses/results.json").splits["test"]["greedy"]
+    assert (again.wer, again.cer, again.words) == (recipe.wer, recipe.cer, recipe.words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("pulse_corpus.prepare_pulses", "pulse_corpus.prepare_pulse", "prepare_pulse"),
+        ("pulse_corpus.prepare_pulses", "absent_corpus.prepare", "absent_corpus"),
+        ("{count: 60}", "{counts: 60}", "counts"),
+        ("seed: 3", "sed: 3", "recipe.yaml:3: unknown key `sed`; did you mean `seed`?"),
+        ("hidden: 16", "hidden: 0", "hidden"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_line_and_exit_2(
+    outside: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    path = outside / "pulses" / "recipe.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    assert main(["recipe", "pulses"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("asr-lstm")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_an_unknown_character_in_training_is_refused_only_by_units_given(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = outside / "pulses" / "pulse_corpus.py"
+    source.write_text(source.read_text().replace('("train", count), ("dev", 10), ("test", 15)', '("dev", 10),'))
+    assert main(["recipe", "pulses"]) == 2
+    assert "no `train` split" in capsys.readouterr().err

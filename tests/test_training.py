@@ -1,0 +1,227 @@
+"""The schedule, the loss, and training itself: repeatable, interruptible, resumable."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from torch.nn import functional
+
+from asr_lstm.augment import AugmentConfig
+from asr_lstm.callbacks import InterruptSaver, ProgressReport, TrainingInterrupted
+from asr_lstm.data import AudioCache, DataConfig, SpeechData, UtteranceDataset
+from asr_lstm.errors import DataError
+from asr_lstm.features import FeatureConfig
+from asr_lstm.manifest import Utterance
+from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.training import CTCTraining, TrainingConfig, ctc_loss, learning_rate_share
+from asr_lstm.units import CharacterUnits, Normaliser
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LETTERS = "abcd"
+# Losses of the first 20 steps of `tones`, as first recorded; other processors differ in the last digits.
+GOLDEN = Path(__file__).parent / "assets" / "golden_losses.txt"
+
+
+def tone_speech(utterance: Utterance) -> np.ndarray:
+    """Synthetic: each letter is 0.1 s of its own pitch."""
+    time = np.arange(800) / 8000
+    tones = [np.sin(2 * np.pi * (400 + 500 * LETTERS.index(letter)) * time) for letter in utterance.text]
+    return (0.3 * np.concatenate(tones)).astype(np.float32)
+
+
+def utterances(count: int, *, seed: int) -> list[Utterance]:
+    random = np.random.default_rng(seed)
+    texts = ["".join(random.choice(list(LETTERS), size=random.integers(2, 7))) for _ in range(count)]
+    return [
+        Utterance(Path(f"{seed}-{index}"), text, duration=0.1 * len(text))
+        for index, text in enumerate(texts)
+    ]
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
+        self.values.append(float(outputs["loss"]))
+
+
+class StopAt(Callback):
+    """Sends the process the signal that Ctrl-C sends, once, at an update."""
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == self.update:
+            signal.raise_signal(signal.SIGINT)
+
+
+def make(*, workers: int = 0) -> tuple[CTCTraining, SpeechData]:
+    lightning.seed_everything(7, verbose=False)
+    train, dev = utterances(40, seed=1), utterances(10, seed=2)
+    units = CharacterUnits(list(LETTERS), Normaliser())
+    features = FeatureConfig(rate=8000, mels=20, stack=2)
+    encoder = EncoderConfig(layers=1, hidden=24, state_dropout=0.1, layer_dropout=0.1)
+    model = Recogniser(features, encoder, units=len(units), augment=AugmentConfig())
+    model.front_end.fit(torch.as_tensor(tone_speech(utterance)) for utterance in train)
+    config = DataConfig(batch_seconds=2.0, workers=workers)
+    data = SpeechData(train, dev, units, tone_speech, config=config, speed=0.1, seed=7)
+    task = CTCTraining(
+        model,
+        units,
+        config=TrainingConfig(epochs=8, learning_rate=1e-2),
+        total_updates=data.total_updates(8),
+        references=[utterance.text for utterance in dev],
+    )
+    return task, data
+
+
+def trainer(tmp_path: Path, *callbacks: Callback, epochs: int = 8, steps: int = -1) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=epochs,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+    )
+
+
+def losses(tmp_path: Path, *, workers: int = 0) -> list[float]:
+    task, data = make(workers=workers)
+    kept = Losses()
+    trainer(tmp_path, kept, steps=20).fit(task, datamodule=data)
+    return kept.values
+
+
+def test_same_seed_gives_identical_losses_over_20_steps(tmp_path: Path) -> None:
+    first = losses(tmp_path)
+    assert len(first) == 20
+    assert losses(tmp_path) == first
+    golden = [float(line) for line in GOLDEN.read_text().splitlines()]
+    assert first == pytest.approx(golden, rel=1e-3)
+
+
+def test_worker_processes_do_not_change_the_losses(tmp_path: Path) -> None:
+    assert losses(tmp_path, workers=1) == losses(tmp_path)
+
+
+def test_an_interrupted_run_goes_on_with_the_same_batches(tmp_path: Path) -> None:
+    whole = Losses()
+    task, data = make()
+    fitted = trainer(tmp_path, whole)
+    fitted.fit(task, datamodule=data)
+    assert float(fitted.callback_metrics["dev_cer"]) < 0.3  # it learns
+
+    path = tmp_path / "last.ckpt"
+    task, data = make()
+    first = Losses()
+    in_mid_epoch = 13
+    with pytest.raises(TrainingInterrupted, match="last.ckpt"):
+        trainer(tmp_path, first, StopAt(in_mid_epoch), InterruptSaver(path)).fit(task, datamodule=data)
+    assert 0 < data.sampler.position < len(data.sampler.plan(data.sampler.epoch))
+    place = data.sampler.state_dict()
+
+    task, data = make()
+    second = Losses()
+    resumed = trainer(tmp_path, second)
+    resumed.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
+    assert place != {"epoch": 0, "position": 0}
+    assert first.values == whole.values[: in_mid_epoch + 1]
+    assert len(first.values) + len(second.values) == len(whole.values)
+    assert resumed.current_epoch == 8
+    assert task.seconds > 0
+
+
+def test_signals_are_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    task, data = make()
+    trainer(tmp_path, InterruptSaver(tmp_path / "last.ckpt"), epochs=1).fit(task, datamodule=data)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_progress_names_epoch_loss_and_dev_wer(tmp_path: Path) -> None:
+    task, data = make()
+    console = Console(record=True, width=200, force_terminal=False)
+    trainer(tmp_path, ProgressReport(task.total_updates, console=console), epochs=2).fit(task, datamodule=data)
+    lines = console.export_text().splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all("loss" in line and "dev WER" in line and "left" in line for line in lines)
+
+
+def test_ctc_loss_is_the_sum_over_all_paths() -> None:
+    logits = torch.randn(1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probabilities = logits[0].softmax(-1)
+    total = 0.0
+    for path in np.ndindex(3, 3, 3):
+        merged = [unit for place, unit in enumerate(path) if place == 0 or unit != path[place - 1]]
+        if [unit for unit in merged if unit] == [1, 2]:
+            total += math.prod(float(probabilities[frame, unit]) for frame, unit in enumerate(path))
+    loss = ctc_loss(logits, torch.tensor([3]), torch.tensor([1, 2]), torch.tensor([2]))
+    assert float(loss) == pytest.approx(-math.log(total) / 2, rel=1e-5)
+
+
+def test_an_infeasible_row_is_infinite_unless_skipped() -> None:
+    arguments = (torch.zeros(1, 2, 3), torch.tensor([2]), torch.tensor([1, 1]), torch.tensor([2]))
+    assert math.isinf(float(ctc_loss(*arguments)))
+    assert float(ctc_loss(*arguments, skip_infeasible=True)) == 0
+
+
+def test_bfloat16_logits_are_summed_in_float32() -> None:
+    logits = torch.randn(2, 20, 5, generator=torch.Generator().manual_seed(1))
+    rest = (torch.tensor([20, 15]), torch.tensor([1, 2, 3, 4]), torch.tensor([2, 2]))
+    low = ctc_loss(logits.bfloat16(), *rest)
+    assert low.dtype == torch.float32
+    assert float(low) == pytest.approx(float(ctc_loss(logits.bfloat16().float(), *rest)))
+    log_probabilities = functional.log_softmax(logits.bfloat16().float(), -1).transpose(0, 1)
+    expected = functional.ctc_loss(log_probabilities, *[rest[1], rest[0], rest[2]], reduction="sum") / 4
+    assert float(low) == pytest.approx(float(expected))
+
+
+def test_learning_rate_rises_then_falls_to_its_final_share() -> None:
+    shares = [learning_rate_share(update, total=100, warmup=0.1, final_share=0.05) for update in range(110)]
+    assert shares[0] == pytest.approx(0.1)
+    assert max(shares) == shares[9] == shares[10] == 1.0
+    assert shares[:10] == sorted(shares[:10])
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert shares[55] == pytest.approx(0.05 + 0.95 / 2)
+    assert shares[105] == pytest.approx(0.05)
+
+
+def test_training_refuses_characters_that_the_units_lack_and_dev_passes_over_them() -> None:
+    units = CharacterUnits(["a", "b"], Normaliser())
+    rows = [Utterance(Path("x.wav"), "abxa", 1.0)]
+    with pytest.raises(DataError, match="x.*lack"):
+        UtteranceDataset(rows, units, tone_speech)
+    assert UtteranceDataset(rows, units, tone_speech, lenient=True).targets == [[1, 2, 1]]
+
+
+def test_the_cache_loads_once_and_keeps_to_its_budget() -> None:
+    rows = [Utterance(Path("one"), "abc", 0.3), Utterance(Path("two"), "abcd", 0.4)]
+    loaded: list[str] = []
+
+    def load(utterance: Utterance) -> np.ndarray:
+        loaded.append(utterance.id)
+        return tone_speech(utterance)
+
+    cache = AudioCache(load, gib=2 * 2400 / 2**30)  # the first one's 2400 samples of 2 bytes, and no more
+    for _ in range(2):
+        for row in rows:
+            assert np.abs(cache(row) - tone_speech(row)).max() < 1 / 32767
+    assert loaded == ["one", "two", "two"]
