@@ -99,9 +99,11 @@ def recognise(
     place = find_device(device)
     durations = [utterance.duration for utterance in utterances]
     plan = plan_batches(durations, max_seconds=batch_seconds, seed=0, epoch=0, shortest_first=True)[::-1]
+    console = Console(stderr=True)
+    hidden = not console.is_terminal  # rich leaves an empty line even of a transient bar
     items: dict[int, Recognition] = {}
     start = time.perf_counter()
-    for batch in track(plan, "recognising", console=Console(stderr=True), transient=True):
+    for batch in track(plan, "recognising", console=console, transient=True, disable=hidden):
         for item in _recognise_batch(bundle, utterances, batch, load=load, device=place):
             items[item.index] = item
     seconds = time.perf_counter() - start

@@ -21,9 +21,12 @@ LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech"
 
 RATE = 8000
 LETTERS = "abcde"
+_PITCHES = {
+    letter: 300.0 * 1.5**index for index, letter in enumerate(f" {LETTERS}")
+}  # Hz, each its own mel band
 _LETTER_SECONDS = 0.08
 _GAP_SECONDS = 0.04  # after each letter, so that two equal ones are two
-_SPACE_SECONDS = 0.24
+_SILENCE_SECONDS = 0.16  # before and after
 _STEPS = 110
 
 Samples = NDArray[np.float32]
@@ -38,18 +41,15 @@ def librispeech_excerpt() -> Path:
 
 
 def sing(text: str, *, rate: int = RATE, seed: int = 0, noise: float = 1e-3) -> Samples:
-    """Synthetic speech for the tiny recogniser, (samples,): each letter a tone of its own pitch, a space silence.
+    """Synthetic speech for the tiny recogniser, (samples,): each letter, and the space, a tone.
 
     A `noise` (deviation) of 0.1 makes it err.
     """
-    parts = []
-    for letter in f" {text} ":
-        sounding = 0.0 if letter == " " else _LETTER_SECONDS
-        silent = _SPACE_SECONDS if letter == " " else _GAP_SECONDS
-        hertz = 0.0 if letter == " " else 400.0 * 1.5 ** LETTERS.index(letter)
-        parts.append(0.4 * np.sin(2 * np.pi * hertz * np.arange(round(rate * sounding)) / rate))
-        parts.append(np.zeros(round(rate * silent)))
-    samples = np.concatenate(parts)
+    tone = np.arange(round(rate * _LETTER_SECONDS)) / rate
+    gap = np.zeros(round(rate * _GAP_SECONDS))
+    silence = np.zeros(round(rate * _SILENCE_SECONDS))
+    parts = [part for letter in text for part in (0.4 * np.sin(2 * np.pi * _PITCHES[letter] * tone), gap)]
+    samples = np.concatenate([silence, *parts, silence])
     samples += np.random.default_rng(seed).normal(scale=noise, size=len(samples))
     return samples.astype(np.float32)
 
@@ -106,7 +106,7 @@ def _train(model: Recogniser, units: CharacterUnits) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, total_steps=_STEPS)
     for step in range(_STEPS):
         texts = [random_text(random, words=1 if step < _STEPS // 3 else 3) for _ in range(16)]
-        noises = 10 ** random.uniform(-4, -2, size=len(texts))
+        noises = 10 ** random.uniform(-4, -1.5, size=len(texts))
         audio = [
             torch.from_numpy(sing(text, seed=1000 * step + i, noise=noise))
             for i, (text, noise) in enumerate(zip(texts, noises, strict=True))

@@ -18,7 +18,7 @@ PACKAGE = Path(asr_lstm.__file__).parent
 
 # Lowest first: a module imports from its own group and from those listed before it.
 GROUPS = [
-    {"errors", "files", "audio", "units", "manifest", "lstm"},
+    {"errors", "files", "functions", "audio", "units", "manifest", "lstm"},
     {"features", "augment", "corpora", "batching", "model"},
     {"decoding", "lm", "scoring", "bundle"},
     {

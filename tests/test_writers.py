@@ -63,7 +63,7 @@ def test_each_transcript_leaves_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="^format: 'docx' is not one of text, json$"):
+    with pytest.raises(ConfigError, match=r"^format: 'docx' is not one of text, json$"):
         make_writer("docx", io.StringIO(), several=False, model="")
     assert list(WRITERS) == ["text", "json"]
 

@@ -103,7 +103,7 @@ def describe_machine(device: str) -> str:
     elif (cpuinfo := Path("/proc/cpuinfo")).exists():
         lines = cpuinfo.read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), name)
-    return f"{torch.get_num_threads()} threads, {os.cpu_at_least_one()} cores, {name}, torch {torch.__version__}"
+    return f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, {name}, torch {torch.__version__}"
 
 
 def _at_least_one(text: str) -> int:
@@ -122,7 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hidden", type=_at_least_one, default=256, help="units a direction")
     parser.add_argument("--input", type=_at_least_one, default=240, help="dims of the input")
     parser.add_argument("--batch", type=_at_least_one, default=16)
-    parser.add_argument("--frames", type=_at_least_one, default=400, help="lengths are uniform from half of it to all")
+    parser.add_argument(
+        "--frames", type=_at_least_one, default=400, help="lengths are uniform from half of it to all"
+    )
     parser.add_argument("--rounds", type=_at_least_one, default=7, help="the median of so many is taken")
     parser.add_argument("--threads", type=_at_least_one, help="as many as torch chooses by default")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
