@@ -172,7 +172,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch(
         inputs=inputs,
         lengths=lengths,
-        targets=torch.tensor([unit for example in examples for unit in example.units]),
+        targets=torch.tensor([unit for example in examples for unit in example.units], dtype=torch.long),
         target_lengths=torch.tensor([len(example.units) for example in examples]),
         seeds=torch.tensor([example.draw.seed for example in examples]),
         indices=torch.tensor([example.draw.index for example in examples]),

@@ -16,16 +16,12 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from asr_lstm.errors import AsrLstmError
+from asr_lstm.errors import TrainingInterrupted
 
 log = logging.getLogger(__name__)
 
 # The loss is shown as a running mean over about this many updates.
 _SMOOTHING = 50
-
-
-class TrainingInterrupted(AsrLstmError):
-    """Training was asked to stop by Ctrl-C or a termination signal; a checkpoint was saved."""
 
 
 class InterruptSaver(Callback):

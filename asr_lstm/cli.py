@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asr_lstm import __version__
-from asr_lstm.errors import AsrLstmError
+from asr_lstm.errors import AsrLstmError, TrainingInterrupted
 
 DONE, SOME_FAILED, NO_SENSE = 0, 1, 2
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("asr_lstm").setLevel(logging.INFO)
     try:
         return VERBS[verb](arguments)
+    except TrainingInterrupted as error:
+        print(error, file=sys.stderr)
+        return INTERRUPTED
     except AsrLstmError as error:
-        if type(error).__name__ == "TrainingInterrupted":
-            print(error, file=sys.stderr)
-            return INTERRUPTED
         return _complain(f"asr-lstm {verb}: {error}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

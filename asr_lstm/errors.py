@@ -19,5 +19,9 @@ class DataError(AsrLstmError):
     """A manifest, corpus or transcript that cannot be used."""
 
 
+class TrainingInterrupted(AsrLstmError):
+    """Training was asked to stop by Ctrl-C or a termination signal; a checkpoint was saved."""
+
+
 class DownloadError(AsrLstmError):
     """An archive that could not be fetched or is not what its publisher signed."""

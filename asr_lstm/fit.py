@@ -20,7 +20,6 @@ from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.config import Recipe
 from asr_lstm.corpora.validate import write_dropped
 from asr_lstm.data import AudioCache, SpeechData
-from asr_lstm.errors import DataError
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import Recogniser
 from asr_lstm.preflight import check_training_data
@@ -94,10 +93,6 @@ def fit(
     )
     console.print(preflight.summary(), highlight=False)
     write_dropped(output / "logs" / "dropped.tsv", preflight.dropped)
-    if not preflight.kept:
-        raise DataError(
-            f"{output / 'logs' / 'dropped.tsv'}: every training utterance was dropped, see there why"
-        )
     train = preflight.kept
     if audio:
         load = AudioCache(load, gib=recipe.data.cache_gib)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ from numpy.typing import NDArray
 
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
+
+# Ten years; a longer recording is a mistake, and not-a-number and infinity are none at all.
+MAX_SECONDS = 3e8
 
 _FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker", "id", "lang")
 
@@ -56,7 +58,8 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a JSON Lines manifest.
 
     Each row needs `audio_filepath` (absolute, or relative to the manifest), `text` and `duration`
-    (seconds); `offset`, `speaker`, `id` and `lang` are optional; other fields are kept.
+    (seconds); `offset`, `speaker`, `id` and `lang` are optional; other fields are kept. Without an `id` the
+    file's stem is one, with the line's number behind it where that stem occurred before.
 
     Raises:
         DataError: no such file, a broken row (named by its line), an id that occurs twice, or no row.
@@ -71,7 +74,7 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
     """Yield the rows of a manifest one by one; errors as in `read_manifest`, but an empty file is none."""
     path = Path(path)
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot read the manifest ({error.strerror})") from error
     folder = path.parent.resolve()
@@ -81,7 +84,11 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                utterance = _parse_row(line, folder=folder, where=f"{path}:{number}")
+                utterance, named = _parse_row(line, folder=folder, where=f"{path}:{number}")
+                if (
+                    utterance.id in seen and not named
+                ):  # files of one name in several folders, or parts of one
+                    utterance = replace(utterance, id=f"{utterance.id}-{number}")
                 if utterance.id in seen:
                     raise DataError(
                         f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
@@ -93,11 +100,13 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
             raise DataError(f"{path}: not a manifest: it is not UTF-8 text") from error
 
 
-def _parse_row(line: str, *, folder: Path, where: str) -> Utterance:
+def _parse_row(line: str, *, folder: Path, where: str) -> tuple[Utterance, bool]:
+    """The utterance of a row, and whether the row gives it an id."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}); each line is one object") from error
+    except (ValueError, RecursionError) as error:  # ValueError alone: a number of thousands of digits
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise DataError(f"{where}: not JSON ({reason}); each line is one object") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
     for name, kind in (("audio_filepath", str), ("text", str)):
@@ -105,24 +114,25 @@ def _parse_row(line: str, *, folder: Path, where: str) -> Utterance:
             raise DataError(f"{where}: `{name}` is missing or not text")
     numbers = {}
     for name, value in (("duration", row.get("duration")), ("offset", row.get("offset", 0.0))):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or value < 0
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_SECONDS:
             raise DataError(f"{where}: `{name}` must be a number of seconds, not {value!r}")
         numbers[name] = float(value)
-    return Utterance(
+    utterance = Utterance(
         path=folder / row["audio_filepath"],
         text=row["text"],
         duration=numbers["duration"],
         offset=numbers["offset"],
-        speaker=str(row.get("speaker") or ""),
-        id=str(row.get("id") or ""),
-        lang=str(row.get("lang") or ""),
+        speaker=_name(row, "speaker"),
+        id=_name(row, "id"),
+        lang=_name(row, "lang"),
         extra={name: value for name, value in row.items() if name not in _FIELDS},
     )
+    return utterance, bool(_name(row, "id"))
+
+
+def _name(row: dict[str, Any], field: str) -> str:
+    value = row.get(field)
+    return "" if value is None else str(value)
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
@@ -136,7 +146,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 def _to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
     audio = os.path.abspath(utterance.path)
-    relative = os.path.relpath(audio, folder)
+    # Resolved like `folder`, or a folder reached through a link would not contain its own audio.
+    relative = os.path.relpath(utterance.path.parent.resolve() / utterance.path.name, folder)
     row: dict[str, Any] = {
         "audio_filepath": audio if relative.startswith("..") else relative,
         "text": utterance.text,
@@ -148,4 +159,4 @@ def _to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
     for name in ("speaker", "lang"):
         if value := getattr(utterance, name):
             row[name] = value
-    return row | utterance.extra
+    return utterance.extra | row

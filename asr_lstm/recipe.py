@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
@@ -174,7 +174,7 @@ class RecipeRun:
                 seed=self.recipe.seed,
                 command=self.command,
                 device=device_name(),
-                cores=os.cpu_count() or 1,
+                cores=torch.get_num_threads(),
                 parameters=trained["parameters"],
                 train_seconds=trained["train_seconds"],
                 train_hours_of_audio=trained["train_hours_of_audio"],

@@ -96,8 +96,7 @@ def ctc_loss(
         lengths: (batch,) valid frames.
         targets: unit ids of all transcripts, one after the other.
         target_lengths: (batch,) units of each transcript.
-        skip_infeasible: count utterances with fewer frames than CTC needs as 0 instead of infinity. Not for
-            training, where they would be hidden: the preflight drops them.
+        skip_infeasible: count utterances with fewer frames than CTC needs as 0 instead of infinity.
     """
     log_probabilities = functional.log_softmax(logits.float(), dim=-1).transpose(0, 1)
     total = functional.ctc_loss(
@@ -161,7 +160,8 @@ class CTCTraining(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch."""
         logits, lengths = self.model(batch.inputs, batch.lengths, seeds=batch.seeds)
-        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths)
+        # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
+        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
         self.log("loss", loss.detach(), batch_size=len(batch.lengths))
         self._sampler.consume()
         return loss

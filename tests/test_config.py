@@ -27,7 +27,9 @@ def test_what_a_recipe_leaves_out_has_the_defaults(tmp_path: Path) -> None:
 
 def test_options_win_over_environment_and_that_over_the_file(tmp_path: Path) -> None:
     text = MINIMAL.replace("}", ", options: {source: from file, seed: 3}}")
-    folder = write(tmp_path, text + "environment: {MY_DATA: corpus.options.source, EPOCHS: training.epochs}\n")
+    folder = write(
+        tmp_path, text + "environment: {MY_DATA: corpus.options.source, EPOCHS: training.epochs}\n"
+    )
     assert load_recipe(folder, environment={}).corpus.options == {"source": "from file", "seed": 3}
     environment = {"MY_DATA": "/from/environment", "EPOCHS": "7"}
     recipe = load_recipe(folder, environment=environment)
@@ -70,6 +72,8 @@ def test_no_recipe_there(tmp_path: Path) -> None:
         load_recipe(tmp_path / "absent", environment={})
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in REPOSITORY.glob("recipes/*/recipe.yaml")))
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in REPOSITORY.glob("recipes/*/recipe.yaml"))
+)
 def test_each_recipe_of_this_repository_reads(folder: str) -> None:
     assert load_recipe(REPOSITORY / "recipes" / folder, environment={}).name == folder

@@ -15,7 +15,7 @@ from asr_lstm.report import read_results
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Ink-like frames: each letter of a word is a few noisy frames around its own corner of the space.
-CORPUS = '''
+CORPUS = """
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def prepare_pulses(output, *, count=60, seed=0):
         manifests[split] = Path(output) / f"{split}.jsonl"
         write_manifest(manifests[split], rows)
     return manifests
-'''
+"""
 RECIPE = """
 name: pulses
 seed: 3
@@ -129,7 +129,10 @@ def test_a_recipe_outside_the_repository_trains_scores_and_is_not_done_twice(
     }
 
     assert main(["recipe", "pulses", "--corpus.options.count", "61", "--training.epochs", "1"]) == 0
-    assert modified(exp)[str(exp / "manifests" / "train.jsonl")] != before[str(exp / "manifests" / "train.jsonl")]
+    assert (
+        modified(exp)[str(exp / "manifests" / "train.jsonl")]
+        != before[str(exp / "manifests" / "train.jsonl")]
+    )
     assert read_results(exp / "results.json").command.endswith("--training.epochs 1")
 
 
@@ -169,6 +172,8 @@ def test_an_unknown_character_in_training_is_refused_only_by_units_given(
     outside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = outside / "pulses" / "pulse_corpus.py"
-    source.write_text(source.read_text().replace('("train", count), ("dev", 10), ("test", 15)', '("dev", 10),'))
+    source.write_text(
+        source.read_text().replace('("train", count), ("dev", 10), ("test", 15)', '("dev", 10),')
+    )
     assert main(["recipe", "pulses"]) == 2
     assert "no `train` split" in capsys.readouterr().err

@@ -16,9 +16,9 @@ from rich.console import Console
 from torch.nn import functional
 
 from asr_lstm.augment import AugmentConfig
-from asr_lstm.callbacks import InterruptSaver, ProgressReport, TrainingInterrupted
+from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.data import AudioCache, DataConfig, SpeechData, UtteranceDataset
-from asr_lstm.errors import DataError
+from asr_lstm.errors import DataError, TrainingInterrupted
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
@@ -43,8 +43,7 @@ def utterances(count: int, *, seed: int) -> list[Utterance]:
     random = np.random.default_rng(seed)
     texts = ["".join(random.choice(list(LETTERS), size=random.integers(2, 7))) for _ in range(count)]
     return [
-        Utterance(Path(f"{seed}-{index}"), text, duration=0.1 * len(text))
-        for index, text in enumerate(texts)
+        Utterance(Path(f"{seed}-{index}"), text, duration=0.1 * len(text)) for index, text in enumerate(texts)
     ]
 
 
@@ -52,7 +51,9 @@ class Losses(Callback):
     def __init__(self) -> None:
         self.values: list[float] = []
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
         self.values.append(float(outputs["loss"]))
 
 
@@ -133,7 +134,7 @@ def test_an_interrupted_run_goes_on_with_the_same_batches(tmp_path: Path) -> Non
     task, data = make()
     first = Losses()
     in_mid_epoch = 13
-    with pytest.raises(TrainingInterrupted, match="last.ckpt"):
+    with pytest.raises(TrainingInterrupted, match=r"last\.ckpt"):
         trainer(tmp_path, first, StopAt(in_mid_epoch), InterruptSaver(path)).fit(task, datamodule=data)
     assert 0 < data.sampler.position < len(data.sampler.plan(data.sampler.epoch))
     place = data.sampler.state_dict()
@@ -159,7 +160,9 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
 def test_progress_names_epoch_loss_and_dev_wer(tmp_path: Path) -> None:
     task, data = make()
     console = Console(record=True, width=200, force_terminal=False)
-    trainer(tmp_path, ProgressReport(task.total_updates, console=console), epochs=2).fit(task, datamodule=data)
+    trainer(tmp_path, ProgressReport(task.total_updates, console=console), epochs=2).fit(
+        task, datamodule=data
+    )
     lines = console.export_text().splitlines()
     assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert all("loss" in line and "dev WER" in line and "left" in line for line in lines)
@@ -207,7 +210,7 @@ def test_learning_rate_rises_then_falls_to_its_final_share() -> None:
 def test_training_refuses_characters_that_the_units_lack_and_dev_passes_over_them() -> None:
     units = CharacterUnits(["a", "b"], Normaliser())
     rows = [Utterance(Path("x.wav"), "abxa", 1.0)]
-    with pytest.raises(DataError, match="x.*lack"):
+    with pytest.raises(DataError, match=r"x.*lack"):
         UtteranceDataset(rows, units, tone_speech)
     assert UtteranceDataset(rows, units, tone_speech, lenient=True).targets == [[1, 2, 1]]
 

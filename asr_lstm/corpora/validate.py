@@ -119,6 +119,7 @@ def _in_threads(
 ) -> Iterator[Utterance | Dropped]:
     chunks = [candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK)]
     pool = ThreadPoolExecutor(_THREADS)
+    console = Console(stderr=True)
     try:
         results = pool.map(lambda chunk: [examine(candidate) for candidate in chunk], chunks)
         yield from itertools.chain.from_iterable(
@@ -126,7 +127,8 @@ def _in_threads(
                 results,
                 "reading the audio files",
                 total=len(chunks),
-                console=Console(stderr=True),
+                console=console,
+                disable=not console.is_terminal,  # a transient bar would leave empty lines in a log
                 transient=True,
             )
         )

@@ -51,8 +51,11 @@ def plan_packing(lengths: Tensor, *, frames: int, directions: int) -> PackingPla
         directions: 1 (forward) or 2 (forward and backward).
 
     Raises:
-        ValueError: `lengths` is empty, not one-dimensional, or holds a value outside 1 .. frames.
+        ValueError: `directions` is neither 1 nor 2, or `lengths` is empty, not one-dimensional, or holds a
+            value outside 1 .. frames.
     """
+    if directions not in (1, 2):
+        raise ValueError(f"directions must be 1 or 2, not {directions}")
     if lengths.ndim != 1 or len(lengths) == 0:
         raise ValueError(f"lengths must be a non-empty vector (batch,), not of shape {tuple(lengths.shape)}")
     if int(lengths.min()) < 1 or int(lengths.max()) > frames:
