@@ -250,7 +250,7 @@ def training_memory(front_end: FrontEnd, encoder: EncoderConfig, *, units: int, 
 
     With D directions of H hidden units over d dims in a layer, 4 bytes each:
     parameters: four times (themselves, gradients, two moments of AdamW);
-    a frame and layer: D (d + 6 H) kept by the LSTM (`asr_lstm.lstm.kernels.portable`), and 1 D H by the norm;
+    a frame and layer: D (d + 6 H) kept by the LSTM (`asr_lstm.lstm.kernels.autograd`), and 1 D H by the norm;
     a frame, once: D (10 H + d) in the backward pass of the widest layer, D H before the head, and 4 times
     the units for logits, log-probabilities and their gradients;
     a sample: 2, the waveform and a copy. The spectrogram is freed before the peak.

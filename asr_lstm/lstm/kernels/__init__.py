@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr_lstm.lstm.kernels.autograd import LSTMFunction
 from asr_lstm.lstm.kernels.plan import PackingPlan, plan_packing
-from asr_lstm.lstm.kernels.portable import PortableLSTM
 
 __all__ = ["PackingPlan", "lstm_layer", "plan_packing"]
 
@@ -51,5 +51,5 @@ def lstm_layer(
     for name, (actual, wanted) in expected.items():
         if actual != wanted:
             raise ValueError(f"{name} does not fit: {actual} where {wanted} is needed")
-    outputs: Tensor = PortableLSTM.apply(inputs, weight_ih, weight_hh, bias, state_mask, plan)
+    outputs: Tensor = LSTMFunction.apply(inputs, weight_ih, weight_hh, bias, state_mask, plan)
     return outputs
