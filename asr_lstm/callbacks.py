@@ -131,6 +131,7 @@ class ProgressReport(Callback):
             f"dev loss {float(metrics['dev_loss']):.3f}, dev WER {wer}, "
             f"CER {100 * float(metrics['dev_cer']):.1f} %, at most {max(0, left) / 60:.1f} min left",
             highlight=False,
+            soft_wrap=True,
         )
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

@@ -24,7 +24,7 @@ from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import Recogniser
 from asr_lstm.preflight import check_training_data
 from asr_lstm.recognise import AUDIO_LOADER
-from asr_lstm.training import CTCTraining
+from asr_lstm.training import CTCTraining, choose_precision
 from asr_lstm.units import CharacterUnits
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def fit(
         speed=speed,
         batch_seconds=recipe.data.batch_seconds,
     )
-    console.print(preflight.summary(), highlight=False)
+    console.print(preflight.summary(), highlight=False, soft_wrap=True)
     write_dropped(output / "logs" / "dropped.tsv", preflight.dropped)
     train = preflight.kept
     if audio:
@@ -134,8 +134,7 @@ def _run(recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Pa
         max_epochs=recipe.training.epochs,
         accelerator=recipe.training.device,
         devices=1,
-        precision=recipe.training.precision,
-        gradient_clip_val=recipe.training.gradient_clip,
+        precision=choose_precision(recipe.training),
         use_distributed_sampler=False,  # the plan of batches is our own
         num_sanity_val_steps=0,
         callbacks=callbacks,

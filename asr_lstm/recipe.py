@@ -200,7 +200,7 @@ class RecipeRun:
             )
         )
         for note in results.notes:
-            self.console.print(f"Note: {note}", highlight=False)
+            self.console.print(f"Note: {note}", highlight=False, soft_wrap=True)
         paths = f"Model: {folder}   Results: {self.output / 'results.json'}"
         self.console.print(paths, highlight=False, soft_wrap=True)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -37,7 +39,8 @@ class TrainingConfig:
         weight_decay: of AdamW.
         gradient_clip: largest norm of the gradient of all weights together.
         patience: stop after so many epochs without a better WER on dev.
-        precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC.
+        precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC; `auto`
+            takes the latter where the processor or GPU has instructions for it.
         device: Lightning's accelerator: `cpu`, `gpu` or `auto`.
     """
 
@@ -48,7 +51,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 5.0
     patience: int = 5
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     device: Literal["cpu", "gpu", "auto"] = "cpu"
 
     def __post_init__(self) -> None:
@@ -63,6 +66,17 @@ class TrainingConfig:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
         if self.weight_decay < 0:
             raise ValueError(f"training.weight_decay must not be below 0, but is {self.weight_decay}")
+
+
+def choose_precision(config: TrainingConfig) -> Literal["32-true", "bf16-mixed"]:
+    """What `auto` stands for on this machine."""
+    if config.precision != "auto":
+        return config.precision
+    if config.device != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    # torch tells what the processor has in functions that are not yet public: where they are gone, float32.
+    tests = [getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile")]
+    return "bf16-mixed" if any(test() for test in tests) else "32-true"
 
 
 def learning_rate_share(update: int, *, total: int, warmup: float, final_share: float) -> float:
@@ -190,6 +204,10 @@ class CTCTraining(lightning.LightningModule):
         self.log("dev_cer", scores.cer)
         self._hypotheses.clear()
 
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        """Clip here: Lightning refuses to beside a fused optimiser, although only float16 would need that."""
+        clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+
     def configure_optimizers(self) -> Any:
         """AdamW; biases and normalisation are not decayed."""
         decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
@@ -198,7 +216,7 @@ class CTCTraining(lightning.LightningModule):
             {"params": decayed, "weight_decay": self.config.weight_decay},
             {"params": free, "weight_decay": 0.0},
         ]
-        optimizer = AdamW(groups, lr=self.config.learning_rate)
+        optimizer = AdamW(groups, lr=self.config.learning_rate, fused=True)
 
         def share(update: int) -> float:
             return learning_rate_share(

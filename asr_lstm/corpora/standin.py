@@ -33,8 +33,8 @@ def prepare_librispeech_or_standin(
     download: bool = False,
     subsets: str = "",
     data: str = "data",
-    hours: float = 4.0,
-    speakers: int = 80,
+    hours: float = 9.0,
+    speakers: int = 160,
     seed: int = 1,
 ) -> Prepared:
     """Write the manifests of a LibriSpeech recipe.

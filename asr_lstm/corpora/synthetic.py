@@ -27,14 +27,13 @@ from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
 
 MARKER = "SYNTHETIC.json"  # written last: a folder with it is complete, and ours to replace
-VERSION = 1  # raise when the same parameters shall give other files, so that old copies are made anew
+VERSION = 2  # raise when the same parameters shall give other files, so that old copies are made anew
 SPLITS = ("train", "dev", "test")
 
-# Accents of English that espeak-ng has, the common ones more often; "en" is its British English.
-ACCENTS = (
-    "en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-x-rp", "en-gb-scotland", "en-029",
-    "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc",
-)  # fmt: skip
+# The accents of English nearest to one another, the common ones more often; "en" is espeak-ng's British English.
+# Left out are those whose vowels fall together otherwise (Scotland, the Caribbean, the Midlands, Lancashire): a
+# quarter of an hour of training does not sort them out, and the stand-in shall show that the pipeline learns.
+ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-x-rp", "en-us-nyc")
 # Variants of the vocal tract, "" being espeak-ng's plain voice. Left out: robots, whispers, echoes, the Klatt
 # synthesisers, and what a phoneme classifier trained on the other variants mostly misheard (frame accuracy
 # below 0.39, where the plain voice has 0.63): Alicia, Annie, david, ian, kaukovalta, shelby, travis, zac.
