@@ -33,6 +33,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.speed < 0.5:
             raise ValueError(f"augment.speed must be at least 0 and below 0.5, not {self.speed}")
+        for name in ("frequency_masks", "time_masks", "time_width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"augment.{name} must not be below 0, but is {getattr(self, name)}")
         for name in ("frequency_width", "time_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in 0 .. 1, not {getattr(self, name)}")

@@ -11,9 +11,39 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
+from asr_lstm.errors import DataError
+
 # Lengths are jittered by this share before sorting, so that an utterance meets other company in each epoch
 # while the padding stays a few per cent.
 LENGTH_JITTER = 0.1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How utterances become batches.
+
+    Attributes:
+        batch_seconds: length of a batch, padding included; small data wants many updates, so keep it small.
+        eval_seconds: the same where nothing is learned.
+        shortest_first: share of the first epoch in which the shortest utterances come in order of length: CTC
+            learns to align on them sooner. More than a tenth does harm: what follows is all of one length.
+        workers: processes that load; 0 loads in the training process, best on two cores with the cache.
+        cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
+    """
+
+    batch_seconds: float = 60.0
+    eval_seconds: float = 240.0
+    shortest_first: float = 0.1
+    workers: int = 0
+    cache_gib: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_seconds", "eval_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"data.{name} must be above 0, not {getattr(self, name)}")
+        for name in ("shortest_first", "workers", "cache_gib"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} must not be below 0, but is {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +55,7 @@ class Draw:
 
 
 def plan_batches(
-    durations: Sequence[float], *, max_seconds: float, seed: int, epoch: int, shortest_first: bool = False
+    durations: Sequence[float], *, max_seconds: float, seed: int, epoch: int, shortest_first: float = 0.0
 ) -> list[list[int]]:
     """Share all utterances out into batches of at most `max_seconds`, padding counted in.
 
@@ -36,8 +66,8 @@ def plan_batches(
         max_seconds: number of utterances times the longest of them.
         seed: of the run.
         epoch: each one has its own plan.
-        shortest_first: keep the batches in order of length (SortaGrad: Amodei et al. 2015, Deep Speech 2,
-            section 3.3) instead of shuffling them.
+        shortest_first: this share of the batches, the shortest ones, comes first and in order of length
+            (after SortaGrad: Amodei et al. 2015, Deep Speech 2, section 3.3); the others are shuffled.
 
     Returns:
         indices into `durations`; each index occurs once.
@@ -61,9 +91,9 @@ def plan_batches(
         current.append(index)
     if current:
         batches.append(current)
-    if shortest_first:
-        return batches
-    return [batches[place] for place in random.permutation(len(batches))]
+    first = round(shortest_first * len(batches))
+    rest = batches[first:]
+    return batches[:first] + [rest[place] for place in random.permutation(len(rest))]
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -76,7 +106,7 @@ class EpochSampler(Sampler[list[Draw]]):
         durations: seconds of each utterance.
         max_seconds: as in `plan_batches`.
         seed: of the run; a draw's own seed is a function of it, the epoch and the utterance.
-        shortest_first: so many epochs begin with the shortest utterances.
+        shortest_first: so many epochs, or such a share of the first, begin with the shortest utterances.
 
     Attributes:
         epoch: the epoch under way, from 0.
@@ -84,7 +114,7 @@ class EpochSampler(Sampler[list[Draw]]):
     """
 
     def __init__(
-        self, durations: Sequence[float], *, max_seconds: float, seed: int, shortest_first: int = 0
+        self, durations: Sequence[float], *, max_seconds: float, seed: int, shortest_first: float = 0.0
     ) -> None:
         self.durations = durations
         self.max_seconds = max_seconds
@@ -100,7 +130,7 @@ class EpochSampler(Sampler[list[Draw]]):
             max_seconds=self.max_seconds,
             seed=self.seed,
             epoch=epoch,
-            shortest_first=epoch < self.shortest_first,
+            shortest_first=min(1.0, max(0.0, self.shortest_first - epoch)),
         )
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -166,8 +196,17 @@ def pad_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(inputs), batch_first=True), torch.tensor([len(row) for row in inputs])
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Join examples into a batch."""
+def collate(loaded: Sequence[Example | None]) -> Batch:
+    """Join examples into a batch; those that could not be loaded are None and left out.
+
+    Raises:
+        DataError: none could be loaded.
+    """
+    examples = [example for example in loaded if example is not None]
+    if not examples:
+        raise DataError(
+            f"not one of {len(loaded)} utterances of a batch could be read; see the warnings before"
+        )
     inputs, lengths = pad_inputs([example.inputs for example in examples])
     return Batch(
         inputs=inputs,

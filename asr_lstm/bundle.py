@@ -64,6 +64,7 @@ def save_bundle(folder: str | Path, bundle: Bundle, *, card: str = "") -> None:
         "encoder": asdict(bundle.encoder),
         "loader": bundle.loader,
     }
+    (folder / CONFIG_NAME).unlink(missing_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in bundle.model.state_dict().items()}
     with atomic_write(folder / WEIGHTS_NAME, "wb") as file:
         file.write(save(weights))

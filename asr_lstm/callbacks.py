@@ -56,11 +56,18 @@ class InterruptSaver(Callback):
             signal.signal(*self._previous.popitem())
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and stop if asked to."""
-        if self._asked:
+        """Save and stop if asked to; not after an epoch's last batch, whose validation is still to come."""
+        if self._asked and not trainer.is_last_batch:
             trainer.save_checkpoint(self.path)
             raise TrainingInterrupted(
                 f"interrupted; saved to {self.path}: the same command goes on from there"
+            )
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Asked in the very last batch: training is whole, and what would come after it waits."""
+        if self._asked:
+            raise TrainingInterrupted(
+                "interrupted when training had ended: the same command goes on from there"
             )
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asr_lstm import __version__
-from asr_lstm.errors import AsrLstmError, TrainingInterrupted
+from asr_lstm.errors import AsrLstmError, DownloadError, TrainingInterrupted
 
 DONE, SOME_FAILED, NO_SENSE = 0, 1, 2
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainingInterrupted as error:
         print(error, file=sys.stderr)
         return INTERRUPTED
+    except DownloadError as error:
+        print(f"asr-lstm {verb}: {error}", file=sys.stderr)
+        return SOME_FAILED
     except AsrLstmError as error:
         return _complain(f"asr-lstm {verb}: {error}")
     except KeyboardInterrupt:
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         return DONE
+    except OSError as error:  # a full disk, a folder without permission to write
+        return _complain(f"asr-lstm {verb}: {error}")
 
 
 def _recipe(arguments: list[str]) -> int:
@@ -57,8 +62,10 @@ def _recipe(arguments: list[str]) -> int:
         return DONE if arguments else NO_SENSE
     from asr_lstm.recipe import run_recipe
 
-    run_recipe(arguments[0], options=arguments[1:])
-    return DONE
+    failures = run_recipe(arguments[0], options=arguments[1:])
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return SOME_FAILED if failures else DONE
 
 
 def _evaluate(arguments: list[str]) -> int:

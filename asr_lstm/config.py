@@ -13,11 +13,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from asr_lstm.augment import AugmentConfig
-from asr_lstm.data import DataConfig
+from asr_lstm.batching import DataConfig
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.model import EncoderConfig
-from asr_lstm.training import TrainingConfig
+from asr_lstm.schedule import TrainingConfig
 from asr_lstm.units import Normaliser
 
 RECIPE_NAME = "recipe.yaml"
@@ -67,6 +67,14 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 1
     environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.features.kind == "frames" and not self.corpus.load:
+            raise ValueError("features.kind is `frames`: corpus.load must name the function that reads them")
+        if self.features.kind == "log_mel" and self.corpus.load:
+            raise ValueError(
+                "corpus.load is for frames; say features.kind `frames`, or leave it out for audio"
+            )
 
 
 def recipe_parser(prog: str = "asr-lstm recipe FOLDER") -> ArgumentParser:

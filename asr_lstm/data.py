@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -14,39 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from asr_lstm.augment import change_speed, draw_speed
-from asr_lstm.batching import Batch, Draw, EpochSampler, Example, collate, plan_batches
+from asr_lstm.batching import Batch, DataConfig, Draw, EpochSampler, Example, collate, plan_batches
+from asr_lstm.errors import AudioError, DataError
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.units import Units
 
+log = logging.getLogger(__name__)
+
 # 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
 _INT16_SCALE = 32767.0
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """How utterances become batches.
-
-    Attributes:
-        batch_seconds: length of a batch, padding included; small data wants many updates, so keep it small.
-        eval_seconds: the same where nothing is learned.
-        shortest_first: so many epochs begin with the shortest utterances: CTC learns to align on them sooner.
-        workers: processes that load; 0 loads in the training process, best on two cores with the cache.
-        cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
-    """
-
-    batch_seconds: float = 60.0
-    eval_seconds: float = 240.0
-    shortest_first: int = 1
-    workers: int = 0
-    cache_gib: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_seconds", "eval_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"data.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("shortest_first", "workers", "cache_gib"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"data.{name} must not be below 0, but is {getattr(self, name)}")
 
 
 class AudioCache:
@@ -60,21 +37,25 @@ class AudioCache:
     def __init__(self, load: Loader, *, gib: float) -> None:
         self._load = load
         self._room = int(gib * 2**30)
-        self._kept: dict[str, NDArray[np.int16]] = {}
+        self._kept: dict[tuple[Path, float, float], NDArray[np.int16]] = {}
 
     def __call__(self, utterance: Utterance) -> NDArray[np.float32]:
         """The audio (samples,) of an utterance, rounded to 16 bits."""
-        kept = self._kept.get(utterance.id)
+        # By what is read, not by id: ids are unique within a manifest alone, and train and dev share a cache.
+        key = (utterance.path, utterance.offset, utterance.duration)
+        kept = self._kept.get(key)
         if kept is None:
             kept = np.round(self._load(utterance) * _INT16_SCALE).astype(np.int16)
             if kept.nbytes <= self._room:
                 self._room -= kept.nbytes
-                self._kept[utterance.id] = kept
+                self._kept[key] = kept
         return kept.astype(np.float32) / _INT16_SCALE
 
 
-class UtteranceDataset(Dataset[Example]):
+class UtteranceDataset(Dataset[Example | None]):
     """Utterances by draw: loads, changes the speed in training, and encodes the transcript.
+
+    One that cannot be read any more is None, and a warning names it: a night's training must not end on it.
 
     Args:
         utterances: with transcripts that the units can write.
@@ -108,8 +89,12 @@ class UtteranceDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, draw: Draw) -> Example:
-        inputs = self.load(self.utterances[draw.index])
+    def __getitem__(self, draw: Draw) -> Example | None:
+        try:
+            inputs = self.load(self.utterances[draw.index])
+        except (AudioError, DataError) as error:
+            log.warning("left out of a batch: %s", error)
+            return None
         if self.speed:
             inputs = change_speed(inputs, factor=draw_speed(draw.seed, spread=self.speed))
         return Example(torch.as_tensor(inputs), self.targets[draw.index], draw)
@@ -154,19 +139,19 @@ class SpeechData(lightning.LightningDataModule):
         """Batches of all epochs together."""
         return sum(len(self.sampler.plan(epoch)) for epoch in range(epochs))
 
-    def train_dataloader(self) -> DataLoader[Example]:
+    def train_dataloader(self) -> DataLoader[Example | None]:
         """Batches of the epoch that the sampler stands in, from its position on."""
         return self._loader(self.train_set, self.sampler)
 
-    def val_dataloader(self) -> DataLoader[Example]:
+    def val_dataloader(self) -> DataLoader[Example | None]:
         """The dev set, longest batches last."""
         durations = [utterance.duration for utterance in self.dev_set.utterances]
         plan = plan_batches(
-            durations, max_seconds=self.config.eval_seconds, seed=0, epoch=0, shortest_first=True
+            durations, max_seconds=self.config.eval_seconds, seed=0, epoch=0, shortest_first=1.0
         )
         return self._loader(self.dev_set, [[Draw(index, 0) for index in batch] for batch in plan])
 
-    def _loader(self, dataset: UtteranceDataset, batches: Any) -> DataLoader[Example]:
+    def _loader(self, dataset: UtteranceDataset, batches: Any) -> DataLoader[Example | None]:
         return DataLoader(
             dataset,
             batch_sampler=batches,

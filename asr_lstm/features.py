@@ -54,6 +54,15 @@ class FeatureConfig:
         for name in ("rate", "mels", "window_ms", "hop_ms", "stack"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"features.{name} must be above 0, not {getattr(self, name)}")
+        if self.hop_samples < 1:
+            raise ValueError(
+                f"features.hop_ms must be at least one sample of {self.rate} Hz, not {self.hop_ms}"
+            )
+        top = self.high_hz or self.rate / 2
+        if not 0 <= self.low_hz < top <= self.rate / 2:
+            raise ValueError(
+                f"features.low_hz and high_hz must rise within 0 .. {self.rate / 2:g}, not {self.low_hz} .. {top}"
+            )
 
     @property
     def bands(self) -> int:

@@ -24,7 +24,8 @@ from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import Recogniser
 from asr_lstm.preflight import check_training_data
 from asr_lstm.recognise import AUDIO_LOADER
-from asr_lstm.training import CTCTraining, choose_precision
+from asr_lstm.schedule import choose_precision, torch_device
+from asr_lstm.training import CTCTraining
 from asr_lstm.units import CharacterUnits
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,14 @@ class Outcome:
         train_seconds: wall clock of training, over all its sittings.
         train_hours_of_audio: what it learned from, before augmentation.
         best_dev_wer: of the checkpoint that became the bundle.
+        precision: of the matrix products, in Lightning's words.
     """
 
     parameters: int
     train_seconds: float
     train_hours_of_audio: float
-    best_dev_wer: float
+    best_dev_wer: float | None
+    precision: str
 
 
 def fit(
@@ -116,10 +119,13 @@ def fit(
         train_seconds=task.seconds,
         train_hours_of_audio=sum(utterance.duration for utterance in train) / 3600,
         best_dev_wer=best,
+        precision=choose_precision(recipe.training),
     )
 
 
-def _run(recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Path, logs: Path) -> float:
+def _run(
+    recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Path, logs: Path
+) -> float | None:
     """Train, leave the best weights in the task's model, and return their WER on dev."""
     last = checkpoints / "last.ckpt"
     keeper = ModelCheckpoint(checkpoints, "best", monitor="dev_wer", mode="min", enable_version_counter=False)
@@ -132,13 +138,13 @@ def _run(recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Pa
     ]
     trainer = lightning.Trainer(
         max_epochs=recipe.training.epochs,
-        accelerator=recipe.training.device,
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[torch_device(recipe.training)],
         devices=1,
         precision=choose_precision(recipe.training),
         use_distributed_sampler=False,  # the plan of batches is our own
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        logger=TensorBoardLogger(logs, name=None, version="tensorboard"),
+        logger=TensorBoardLogger(logs, name="tensorboard", version=checkpoints.name),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -147,7 +153,7 @@ def _run(recipe: Recipe, task: CTCTraining, data: SpeechData, *, checkpoints: Pa
     trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     state = torch.load(keeper.best_model_path or last, map_location="cpu", weights_only=True)["state_dict"]
     task.load_state_dict(state)
-    return float(keeper.best_model_score) if keeper.best_model_score is not None else float("nan")
+    return float(keeper.best_model_score) if keeper.best_model_score is not None else None
 
 
 def _spread(utterances: Sequence[Utterance]) -> Sequence[Utterance]:

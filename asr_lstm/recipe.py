@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
-from asr_lstm.bundle import WEIGHTS_NAME, Bundle, load_bundle, write_card
+from asr_lstm.bundle import CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME, Bundle, load_bundle, write_card
 from asr_lstm.config import Recipe, load_recipe
 from asr_lstm.corpora import Prepared
 from asr_lstm.errors import AudioError, ConfigError, DataError
@@ -33,9 +33,16 @@ from asr_lstm.report import (
     worst_alignments,
     write_results,
 )
+from asr_lstm.schedule import torch_device
 from asr_lstm.stages import Stages, content_digest, tree_digest
 
-log = logging.getLogger(__name__)
+# Settings that change how fast a model comes, but not the model.
+_NOT_THE_MODEL = (
+    ("data", "workers"),
+    ("data", "cache_gib"),
+    ("data", "eval_seconds"),
+    ("training", "device"),
+)
 
 
 class RecipeRun:
@@ -59,12 +66,16 @@ class RecipeRun:
         self.recipe: Recipe = load_recipe(folder, options=options)
         self.folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
         self.output = Path(output) / self.recipe.name
-        self.command = shlex.join(["asr-lstm", "recipe", str(folder), *options])
+        variables = [f"{name}={os.environ[name]}" for name in self.recipe.environment if os.environ.get(name)]
+        self.command = shlex.join([*variables, "asr-lstm", "recipe", str(folder), *options])
         self.console = console or Console()
         self.stages = Stages(self.output / "stages.json")
 
-    def run(self) -> Results:
+    def run(self) -> list[str]:
         """Go through all stages.
+
+        Returns:
+            What could not be recognised, a line each; everything else was done.
 
         Raises:
             AsrLstmError: what went wrong; what was done before it stands and is not done again.
@@ -74,44 +85,43 @@ class RecipeRun:
         decoded = self._decode(prepared, bundle_folder)
         results = self._score(prepared, decoded)
         self._report(prepared, decoded, results, bundle_folder)
-        return results
+        items = [item for file in decoded.values() for item in read_recognitions(file).items]
+        return [str(item.error) for item in items if item.error is not None]
 
     def _prepare(self) -> Prepared:
         corpus = self.recipe.corpus
         prepare = find_function(corpus.prepare, beside=self.folder)
-        _check_options(prepare, corpus.options, name=corpus.prepare)
+        options = _check_options(prepare, corpus.options, name=corpus.prepare)
         target = self.output / "manifests"
         key = {
             "prepare": corpus.prepare,
-            "options": corpus.options,
-            "inputs": tree_digest(corpus.options.values()),
+            "options": options,
+            "inputs": tree_digest(options.values()),
+            "code": _code_digest(prepare),
         }
         if (record := self.stages.done("prepare", key)) is None:
-            prepared = prepare(output=target, **corpus.options)
+            try:
+                prepared = prepare(output=target, **corpus.options)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"corpus.options: {error}") from error
             if not isinstance(prepared, Prepared):
                 prepared = Prepared(dict(prepared))
+            _check_splits(prepared, name=corpus.prepare)
             record = {
                 "manifests": {split: str(path) for split, path in prepared.manifests.items()},
                 "notes": list(prepared.notes),
             }
-            self.stages.finish("prepare", key, record, outputs=prepared.manifests.values())
-        prepared = Prepared(
-            {split: Path(path) for split, path in record["manifests"].items()}, record["notes"]
-        )
-        for split in ("train", "dev"):
-            if split not in prepared.manifests:
-                raise DataError(
-                    f"{target}: the corpus gave no `{split}` split; {corpus.prepare} must write one"
-                )
-        for note in prepared.notes:
-            log.warning("%s", note)
-        return prepared
+            outputs = [*prepared.manifests.values(), *prepared.depends]
+            self.stages.finish("prepare", key, record, outputs=outputs)
+        return Prepared({split: Path(path) for split, path in record["manifests"].items()}, record["notes"])
 
     def _train(self, prepared: Prepared) -> Path:
         recipe, folder = self.recipe, self.output / "model"
-        sections = {
-            name: value for name, value in asdict(recipe).items() if name not in ("corpus", "environment")
-        }
+        sections = asdict(recipe)
+        for name in ("corpus", "environment"):
+            del sections[name]
+        for section, name in _NOT_THE_MODEL:
+            del sections[section][name]
         key = sections | {
             "load": recipe.corpus.load,
             "train": content_digest(prepared.manifests["train"]),
@@ -129,7 +139,8 @@ class RecipeRun:
                 key=self.stages.digest(key),
                 console=self.console,
             )
-            self.stages.finish("train", key, asdict(outcome), outputs=[folder / "config.yaml"])
+            outputs = [folder / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
+            self.stages.finish("train", key, asdict(outcome), outputs=outputs)
         return folder
 
     def _decode(self, prepared: Prepared, bundle_folder: Path) -> dict[str, Path]:
@@ -143,7 +154,13 @@ class RecipeRun:
             key = {"model": weights, "manifest": content_digest(manifest)}
             if self.stages.done(f"decode {split}", key) is None:
                 bundle = bundle or load_bundle(bundle_folder)
-                recognitions = recognise(bundle, read_manifest(manifest), load=self._loader())
+                recognitions = recognise(
+                    bundle,
+                    read_manifest(manifest),
+                    load=self._loader(),
+                    batch_seconds=self.recipe.data.eval_seconds,
+                    device=torch_device(self.recipe.training),
+                )
                 write_recognitions(path, recognitions)
                 record = {"seconds": recognitions.seconds, "audio_seconds": recognitions.audio_seconds}
                 self.stages.finish(f"decode {split}", key, record, outputs=[path])
@@ -155,6 +172,8 @@ class RecipeRun:
         trained = self.stages.record("train")
         key = {
             "decoded": {split: content_digest(file) for split, file in decoded.items()},
+            "references": {split: content_digest(prepared.manifests[split]) for split in decoded},
+            "speed": {split: self.stages.record(f"decode {split}") for split in decoded},
             "notes": prepared.notes,
             "train": trained,
         }
@@ -173,12 +192,13 @@ class RecipeRun:
                 recipe=self.recipe.name,
                 seed=self.recipe.seed,
                 command=self.command,
-                device=device_name(),
+                device=device_name(torch_device(self.recipe.training)),
                 cores=torch.get_num_threads(),
                 parameters=trained["parameters"],
                 train_seconds=trained["train_seconds"],
                 train_hours_of_audio=trained["train_hours_of_audio"],
                 splits=splits,
+                metrics={name: trained[name] for name in ("precision", "best_dev_wer")},
                 notes=notes,
             )
             write_results(path, results)
@@ -199,8 +219,6 @@ class RecipeRun:
                 width=self.console.width,
             )
         )
-        for note in results.notes:
-            self.console.print(f"Note: {note}", highlight=False, soft_wrap=True)
         paths = f"Model: {folder}   Results: {self.output / 'results.json'}"
         self.console.print(paths, highlight=False, soft_wrap=True)
 
@@ -230,29 +248,63 @@ def read_recognitions(path: Path, *, seconds: float = 0.0, audio_seconds: float 
     return Recognitions(items, seconds, audio_seconds)
 
 
-def _check_options(function: Callable[..., Any], options: dict[str, Any], *, name: str) -> None:
+def _check_options(function: Callable[..., Any], options: dict[str, Any], *, name: str) -> dict[str, Any]:
+    """All options of a corpus function, defaults included."""
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(output=Path(), **options)
+        bound = signature.bind(output=Path(), **options)
     except TypeError as error:
-        known = [option for option in inspect.signature(function).parameters if option != "output"]
-        raise ConfigError(f"corpus.options: {error}; {name} takes {', '.join(known) or 'none'}") from error
+        known = ", ".join(option for option in signature.parameters if option != "output")
+        raise ConfigError(f"corpus.options: {error}; {name} takes {known or 'none'}") from error
+    bound.apply_defaults()
+    return {option: value for option, value in bound.arguments.items() if option != "output"}
+
+
+def _code_digest(function: Callable[..., Any]) -> str:
+    """A digest of the files beside the one that defines a corpus function: other code may give other data."""
+    source = inspect.getsourcefile(inspect.unwrap(function))
+    files = sorted(Path(source).parent.glob("*.py")) if source else []
+    return " ".join(content_digest(file) for file in files)
+
+
+def _check_splits(prepared: Prepared, *, name: str) -> None:
+    """Training must share no recording with what it is judged by; a shared speaker is worth a note."""
+    for split in ("train", "dev"):
+        if split not in prepared.manifests:
+            raise DataError(f"the corpus gave no `{split}` split; {name} must write one")
+    train = read_manifest(prepared.manifests["train"])
+    heard = {(row.path, row.offset) for row in train}
+    speakers = {row.speaker for row in train} - {""}
+    for split, manifest in prepared.manifests.items():
+        if split == "train":
+            continue
+        rows = read_manifest(manifest)
+        if shared := [row for row in rows if (row.path, row.offset) in heard]:
+            raise DataError(
+                f"{manifest}: {shared[0].path} is also in the training data, and so are {len(shared) - 1} others; "
+                "a split must not be tested on what was trained on"
+            )
+        if known := {row.speaker for row in rows} & speakers:
+            prepared.notes.append(
+                f"{split}: {len(known)} of its speakers are also in the training data; "
+                "the rates say little about new speakers"
+            )
 
 
 def model_card(results: Results, recipe: Recipe) -> str:
     """The README.md of a trained bundle: what it is, what it learned from, what was measured."""
     encoder = recipe.encoder
     kind = "bidirectional" if encoder.bidirectional else "unidirectional"
-    notes = "".join(f"\n> {note}\n" for note in results.notes)
     return (
         f"# {recipe.name}\n\n"
         f"A speech recogniser made by asr_lstm: {encoder.layers} {kind} LSTM layers of {encoder.hidden} a direction "
         f"with variational dropout, trained with CTC on {results.train_hours_of_audio or 0:.1f} h.\n"
-        f"{notes}\n"
+        "\n"
         f"{results_markdown(results)}\n"
         "Use: `asr-lstm transcribe --model THIS_FOLDER FILE...`\n"
     )
 
 
-def run_recipe(folder: str | Path, *, options: Sequence[str] = (), output: str | Path = "exp") -> Results:
-    """Run a recipe through all its stages; see `RecipeRun`."""
+def run_recipe(folder: str | Path, *, options: Sequence[str] = (), output: str | Path = "exp") -> list[str]:
+    """Run a recipe through all its stages; see `RecipeRun`. Returns what could not be recognised, a line each."""
     return RecipeRun(folder, options=options, output=output).run()

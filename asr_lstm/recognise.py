@@ -98,7 +98,7 @@ def recognise(
     load = load or default_loader(bundle)
     place = find_device(device)
     durations = [utterance.duration for utterance in utterances]
-    plan = plan_batches(durations, max_seconds=batch_seconds, seed=0, epoch=0, shortest_first=True)[::-1]
+    plan = plan_batches(durations, max_seconds=batch_seconds, seed=0, epoch=0, shortest_first=1.0)[::-1]
     console = Console(stderr=True)
     hidden = not console.is_terminal  # rich leaves an empty line even of a transient bar
     items: dict[int, Recognition] = {}

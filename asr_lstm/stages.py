@@ -81,10 +81,15 @@ def tree_digest(values: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for value in values:
         if isinstance(value, str | Path) and value and Path(value).is_dir():
-            for folder, folders, names in os.walk(value):
+            for folder, folders, names in os.walk(value, followlinks=True):
                 folders.sort()
                 for name in sorted(names):
-                    status = os.stat(os.path.join(folder, name))
-                    entry = f"{os.path.relpath(folder, value)}/{name} {status.st_size} {status.st_mtime_ns}\n"
+                    path = os.path.join(folder, name)
+                    try:
+                        status = os.stat(path)
+                        state = f"{status.st_size} {status.st_mtime_ns}"
+                    except OSError:  # a link to nowhere
+                        state = "missing"
+                    entry = f"{os.path.relpath(path, value)} {state}\n"
                     digest.update(entry.encode(errors="surrogateescape"))
     return digest.hexdigest()

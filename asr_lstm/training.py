@@ -1,15 +1,12 @@
-"""Training with Lightning: the CTC module, its schedule, and callbacks that save, stop and show progress."""
+"""The Lightning module that trains a recogniser by CTC."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import lightning
-import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
@@ -20,81 +17,12 @@ from asr_lstm.batching import Batch
 from asr_lstm.data import SpeechData
 from asr_lstm.decoding.greedy import greedy_decode
 from asr_lstm.model import Recogniser
+from asr_lstm.schedule import TrainingConfig, learning_rate_share
 from asr_lstm.scoring import score
 from asr_lstm.units import BLANK, Units
 
 # Resampling is for intervals, which training does not show.
 _NO_RESAMPLES = 1
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the model is trained.
-
-    Attributes:
-        epochs: passes over the training data.
-        learning_rate: at the end of the warm-up.
-        final_share: of that learning rate, at the very end; a cosine leads there.
-        warmup: share of all updates over which the learning rate rises.
-        weight_decay: of AdamW.
-        gradient_clip: largest norm of the gradient of all weights together.
-        patience: stop after so many epochs without a better WER on dev.
-        precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC; `auto`
-            takes the latter where the processor or GPU has instructions for it.
-        device: Lightning's accelerator: `cpu`, `gpu` or `auto`.
-    """
-
-    epochs: int = 10
-    learning_rate: float = 2e-3
-    final_share: float = 0.01
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    gradient_clip: float = 5.0
-    patience: int = 5
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    device: Literal["cpu", "gpu", "auto"] = "cpu"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("final_share", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"training.weight_decay must not be below 0, but is {self.weight_decay}")
-
-
-def choose_precision(config: TrainingConfig) -> Literal["32-true", "bf16-mixed"]:
-    """What `auto` stands for on this machine."""
-    if config.precision != "auto":
-        return config.precision
-    if config.device != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    # torch tells what the processor has in functions that are not yet public: where they are gone, float32.
-    tests = [getattr(torch.cpu, f"_is_{name}_supported", bool) for name in ("avx512_bf16", "amx_tile")]
-    return "bf16-mixed" if any(test() for test in tests) else "32-true"
-
-
-def learning_rate_share(update: int, *, total: int, warmup: float, final_share: float) -> float:
-    """Share of the peak learning rate at an update: a linear rise, then half a cosine.
-
-    Source: Loshchilov & Hutter 2017, "SGDR" (arXiv 1608.03983), equation 5, without restarts.
-
-    Args:
-        update: from 0.
-        total: updates of the whole run.
-        warmup: share of the run in which it rises.
-        final_share: what is left at the end.
-    """
-    rise = max(1, round(warmup * total))
-    if update < rise:
-        return (update + 1) / rise
-    progress = min(1.0, (update - rise) / max(1, total - rise))
-    return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def ctc_loss(
@@ -122,7 +50,7 @@ def ctc_loss(
         reduction="sum",
         zero_infinity=skip_infeasible,
     )
-    return total / target_lengths.sum()
+    return total / target_lengths.sum().clamp(min=1)
 
 
 class CTCTraining(lightning.LightningModule):

@@ -153,7 +153,7 @@ def _transcribe_window(
         max_seconds=batch_seconds,
         seed=0,
         epoch=0,
-        shortest_first=True,
+        shortest_first=1.0,
     )
     transcripts: dict[int, Transcript] = {}
     for batch in plan:

@@ -16,13 +16,15 @@ from rich.console import Console
 from torch.nn import functional
 
 from asr_lstm.augment import AugmentConfig
+from asr_lstm.batching import DataConfig
 from asr_lstm.callbacks import InterruptSaver, ProgressReport
-from asr_lstm.data import AudioCache, DataConfig, SpeechData, UtteranceDataset
+from asr_lstm.data import AudioCache, SpeechData, UtteranceDataset
 from asr_lstm.errors import DataError, TrainingInterrupted
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.training import CTCTraining, TrainingConfig, ctc_loss, learning_rate_share
+from asr_lstm.schedule import TrainingConfig, learning_rate_share
+from asr_lstm.training import CTCTraining, ctc_loss
 from asr_lstm.units import CharacterUnits, Normaliser
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,7 +13,9 @@ class Prepared:
     Attributes:
         manifests: of each split: `train` to learn from, `dev` to choose by, every other one to be tested on.
         notes: what a reader of the results must know, such as that the speech is synthetic.
+        depends: files that were made, without which the corpus has to be prepared again.
     """
 
     manifests: dict[str, Path]
     notes: list[str] = field(default_factory=list)
+    depends: list[Path] = field(default_factory=list)

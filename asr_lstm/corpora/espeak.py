@@ -82,9 +82,9 @@ class Acoustics:
         silence: seconds of background before and after the speech.
     """
 
-    reverberation_time: tuple[float, float] = (0.1, 0.4)
-    direct_to_reverberant: tuple[float, float] = (6.0, 18.0)
-    signal_to_noise: tuple[float, float] = (15.0, 40.0)
+    reverberation_time: tuple[float, float] = (0.1, 0.3)
+    direct_to_reverberant: tuple[float, float] = (8.0, 20.0)
+    signal_to_noise: tuple[float, float] = (20.0, 40.0)
     noise_colour: tuple[float, float] = (0.5, 2.0)
     level: tuple[float, float] = (-30.0, -16.0)
     silence: tuple[float, float] = (0.1, 0.3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.librispeech import download_librispeech, find_subsets, prepare_librispeech
-from asr_lstm.corpora.synthetic import prepare_synthetic
+from asr_lstm.corpora.synthetic import MARKER, prepare_synthetic
 from asr_lstm.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def prepare_librispeech_or_standin(
     subsets: str = "",
     data: str = "data",
     hours: float = 9.0,
-    speakers: int = 160,
+    speakers: int = 120,
     seed: int = 1,
 ) -> Prepared:
     """Write the manifests of a LibriSpeech recipe.
@@ -58,7 +58,9 @@ def prepare_librispeech_or_standin(
     """
     names = subsets.replace(",", " ").split()
     if download:
-        folder = download_librispeech(subsets=names or MINI_SUBSETS, folder=Path(source or data))
+        place = Path(source or data)
+        place = place.parent if place.name == "LibriSpeech" else place  # the archives bring that folder along
+        folder = download_librispeech(subsets=names or MINI_SUBSETS, folder=place)
         source, names = str(folder), names or list(MINI_SUBSETS)
     manifests: dict[str, Path] = {}
     if source:
@@ -80,11 +82,13 @@ def prepare_librispeech_or_standin(
             "no LibriSpeech given: using the SYNTHETIC stand-in; for the real corpus say "
             "LIBRISPEECH=/path/to/LibriSpeech, or DOWNLOAD=1"
         )
-    corpus = prepare_synthetic(Path(data) / "synthetic", hours=hours, speakers=speakers, seed=seed)
+    name = f"synthetic-{hours:g}h-{speakers}speakers-seed{seed}"
+    corpus = prepare_synthetic(Path(data) / name, hours=hours, speakers=speakers, seed=seed)
     synthetic = prepare_librispeech(output / "synthetic", source=corpus)
     notes = [SYNTHETIC_NOTE]
-    if real := [split for split in manifests if split != "dev"]:
-        notes.append(MISMATCH_NOTE.format(splits=", ".join(real)))
-    else:
+    if manifests:
+        notes.append(MISMATCH_NOTE.format(splits=", ".join(manifests)))
+    if not set(manifests) - {"dev"}:
         manifests["test"] = synthetic["test-synthetic"]
-    return Prepared({"train": synthetic["train"], "dev": synthetic["dev"]} | manifests, notes)
+    manifests = {"train": synthetic["train"], "dev": synthetic["dev"]} | manifests
+    return Prepared(manifests, notes, depends=[corpus / MARKER])

@@ -27,32 +27,28 @@ from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
 
 MARKER = "SYNTHETIC.json"  # written last: a folder with it is complete, and ours to replace
-VERSION = 2  # raise when the same parameters shall give other files, so that old copies are made anew
+VERSION = 3  # raise when the same parameters shall give other files, so that old copies are made anew
 SPLITS = ("train", "dev", "test")
 
 # The accents of English nearest to one another, the common ones more often; "en" is espeak-ng's British English.
 # Left out are those whose vowels fall together otherwise (Scotland, the Caribbean, the Midlands, Lancashire): a
 # quarter of an hour of training does not sort them out, and the stand-in shall show that the pipeline learns.
 ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-x-rp", "en-us-nyc")
-# Variants of the vocal tract, "" being espeak-ng's plain voice. Left out: robots, whispers, echoes, the Klatt
-# synthesisers, and what a phoneme classifier trained on the other variants mostly misheard (frame accuracy
-# below 0.39, where the plain voice has 0.63): Alicia, Annie, david, ian, kaukovalta, shelby, travis, zac.
-FEMALE_VARIANTS = (
-    "Andrea", "anika", "aunty", "belinda", "f1", "f2", "f3", "f4", "f5", "grandma", "linda", "steph",
-    "steph2", "steph3",
-)  # fmt: skip
+# Variants of the vocal tract, "" being espeak-ng's plain voice: those that a recogniser trained on all of them for a
+# few minutes mistook least (character error rate below 29 %; the worst had 52 %). Left out before that: robots,
+# whispers, echoes and the Klatt synthesisers.
+FEMALE_VARIANTS = ("f1", "f3", "f5", "grandma", "steph", "aunty", "linda", "f4")
 MALE_VARIANTS = (
-    "", "Alex", "Andy", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo", "Mario", "Michael", "Mike",
-    "Nguyen", "adam", "antonio", "benjamin", "ed", "edward", "edward2", "grandpa", "gustave", "iven",
-    "iven2", "iven3", "iven4", "john", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "max", "michel",
-    "miguel", "mike2", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "victor",
+    "", "Alex", "Diogo", "Henrique", "Hugo", "Mario", "Mike", "Nguyen", "adam", "ed", "edward2", "grandpa",
+    "iven3", "iven4", "john", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "max", "michel", "miguel", "pablo",
+    "paul", "rob", "robert", "sandro", "victor",
 )  # fmt: skip
 PITCH = (30, 70)  # about the variant's own pitch, which espeak-ng calls 50
 PITCH_RANGE = (35, 75)
-RATE = (105, 160)  # espeak-ng's words a minute; measured on these sentences, 120 to 190, as people read aloud
+RATE = (95, 135)  # espeak-ng's words a minute, which come out some 15 % faster on these sentences
 
 # Of espeak-ng at these rates with the silence around it: what turns hours into a number of sentences.
-SECONDS_PER_SENTENCE = 4.0
+SECONDS_PER_SENTENCE = 4.5
 DEV_SENTENCES, TEST_SENTENCES = 20, 40  # a speaker
 
 DEFAULT_ACOUSTICS = Acoustics()

@@ -61,7 +61,7 @@ class LSTMLayer(nn.Module):
         mask = None
         if self.training and self.state_dropout > 0:
             shape = (self.directions, len(inputs), self.hidden_size)
-            mask = sequence_mask(*shape, rate=self.state_dropout, like=inputs)
+            mask = sequence_mask(*shape, rate=self.state_dropout, like=self.weight_hh)
         return lstm_layer(
             inputs,
             weight_ih=self.weight_ih,

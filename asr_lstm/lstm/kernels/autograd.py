@@ -51,7 +51,7 @@ class LSTMFunction(torch.autograd.Function):
         gates = weight_hh.new_empty(len(rows[0]), directions, gate_rows)
         for direction, weight in enumerate(weight_ih):
             _affine(rows[direction], weight.t(), bias[direction], out=gates[:, direction])
-        mask = None if state_mask is None else state_mask.index_select(1, plan.order)
+        mask = None if state_mask is None else state_mask.index_select(1, plan.order).to(gates.dtype)
         cells, states = _kernel(gates, weight_hh).through_time(
             gates, plan=plan, weight_hh=weight_hh, mask=mask
         )

@@ -43,6 +43,7 @@ def through_time(
 ) -> tuple[Tensor, Tensor]:
     """As `portable.through_time`."""
     directions, _, hidden = weight_hh.shape
+    weight_hh, mask = weight_hh.contiguous(), None if mask is None else mask.contiguous()
     cells = gates.new_empty(plan.batch + len(gates), directions, hidden)
     states = torch.empty_like(cells)
     cells[: plan.batch] = 0
@@ -61,6 +62,8 @@ def back_through_time(
     cells: Tensor,
 ) -> Tensor:
     """As `portable.back_through_time`."""
+    weight_hh, mask = weight_hh.contiguous(), None if mask is None else mask.contiguous()
+    grad_states = grad_states.contiguous()
     grad_gates = torch.empty_like(gates)
     hidden = weight_hh.shape[-1]
     _call(
@@ -80,10 +83,13 @@ def back_through_time(
 def _call(name: str, *tensors: Tensor | None, plan: PackingPlan, hidden: int) -> None:
     library = _library()
     assert library is not None  # `usable` came first
-    kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]  # alive during the call
+    # Results are written where the pointers lead, so that a copy made contiguous would lose them.
+    assert all(
+        tensor is None or (tensor.is_contiguous() and tensor.dtype == torch.float32) for tensor in tensors
+    )
     active = torch.tensor(plan.active)
     getattr(library, name)(
-        *[ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in kept],
+        *[ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors],
         ctypes.c_void_p(active.data_ptr()),
         *[
             ctypes.c_int64(number)
@@ -116,7 +122,7 @@ def _compiled(compiler: str) -> Path:
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_COMPILE_SECONDS
     ).stdout
     key = "\0".join((_SOURCE.read_text(encoding="utf-8"), version, " ".join(_FLAGS), _processor()))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr_lstm"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "asr_lstm"
     target = cache / f"lstm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if target.exists():
         return target
