@@ -35,6 +35,9 @@ class FeatureConfig:
         low_hz: lower edge of the lowest band; below it stand hum and handling noise.
         high_hz: upper edge of the highest band; 0 stands for half the rate.
         dims: of the frames that the loader gives (kind `frames`).
+        centre_seconds: from each band its mean over so many seconds around the frame is taken away, which removes
+            the loudness and the microphone; 0 leaves them in. A window, not the whole utterance, so that long and
+            live audio can have it too. Kind `log_mel` only.
         stack: frames joined into one; with a hop of 10 ms, 3 gives the encoder 33 frames a second.
     """
 
@@ -46,6 +49,7 @@ class FeatureConfig:
     low_hz: float = 20.0
     high_hz: float = 0.0
     dims: int = 0
+    centre_seconds: float = 3.0
     stack: int = 3
 
     def __post_init__(self) -> None:
@@ -54,6 +58,8 @@ class FeatureConfig:
         for name in ("rate", "mels", "window_ms", "hop_ms", "stack"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"features.{name} must be above 0, not {getattr(self, name)}")
+        if self.centre_seconds < 0:
+            raise ValueError(f"features.centre_seconds must not be below 0, but is {self.centre_seconds}")
         if self.hop_samples < 1:
             raise ValueError(
                 f"features.hop_ms must be at least one sample of {self.rate} Hz, not {self.hop_ms}"
@@ -68,6 +74,11 @@ class FeatureConfig:
     def bands(self) -> int:
         """Dims of one unstacked frame."""
         return self.mels if self.kind == "log_mel" else self.dims
+
+    @property
+    def centre_frames(self) -> int:
+        """Frames before and after each one over which `centre_seconds` reaches."""
+        return round(500 * self.centre_seconds / self.hop_ms) if self.kind == "log_mel" else 0
 
     @property
     def hop_samples(self) -> int:
@@ -112,12 +123,17 @@ class FrontEnd(nn.Module):
         Returns:
             (batch, frames, dims) features, zero in the padding, and (batch,) their lengths.
         """
-        frames, lengths = self.raw(inputs, lengths)
+        frames, lengths = self._centred(*self.raw(inputs, lengths))
         frames = mask_padding((frames - self.mean) / self.deviation, lengths)
         batch, count, bands = frames.shape
         stack = self.config.stack
         frames = functional.pad(frames, (0, 0, 0, -count % stack))
         return frames.view(batch, -1, stack * bands), self._stacked(lengths)
+
+    def _centred(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.config.centre_frames:
+            return frames, lengths
+        return frames - moving_mean(frames, lengths, reach=self.config.centre_frames), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """How many frames `forward` gives for inputs of these lengths (samples or frames)."""
@@ -137,7 +153,7 @@ class FrontEnd(nn.Module):
         squares = torch.zeros_like(total)
         count = 0
         for example in examples:
-            frames, _ = self.raw(example[None], torch.tensor([len(example)]))
+            frames, _ = self._centred(*self.raw(example[None], torch.tensor([len(example)])))
             total += frames[0].double().sum(0)
             squares += frames[0].double().square().sum(0)
             count += frames.shape[1]
@@ -186,6 +202,26 @@ class LogMel(FrontEnd):
 def make_front_end(config: FeatureConfig) -> FrontEnd:
     """The front end of a configuration."""
     return LogMel(config) if config.kind == "log_mel" else FrontEnd(config)
+
+
+def moving_mean(frames: Tensor, lengths: Tensor, *, reach: int) -> Tensor:
+    """The mean of each band over the valid frames from `reach` before to `reach` after each frame.
+
+    Args:
+        frames: (batch, frames, bands).
+        lengths: (batch,) valid frames, at least 1.
+        reach: frames to either side.
+
+    Returns:
+        (batch, frames, bands); in the padding it is of no use.
+    """
+    sums = functional.pad(mask_padding(frames, lengths).cumsum(1), (0, 0, 1, 0))
+    place = torch.arange(frames.shape[1], device=frames.device)[None]
+    lengths = lengths.to(frames.device)[:, None]
+    first = torch.minimum((place - reach).clamp(min=0), lengths - 1)
+    last = torch.minimum(place + reach + 1, lengths)  # beyond the last one
+    rows = torch.arange(len(frames), device=frames.device)[:, None]
+    return (sums[rows, last] - sums[rows, first]) / (last - first)[:, :, None]
 
 
 def mask_padding(values: Tensor, lengths: Tensor) -> Tensor:

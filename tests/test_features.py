@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import torchaudio
 from torch import Tensor
 from torch.nn import functional
 
-from asr_lstm.features import LOG_FLOOR, FeatureConfig, FrontEnd, LogMel, make_front_end, mask_padding
+from asr_lstm.features import (
+    LOG_FLOOR,
+    FeatureConfig,
+    FrontEnd,
+    LogMel,
+    make_front_end,
+    mask_padding,
+    moving_mean,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech" / "test-other"
@@ -231,3 +240,22 @@ def test_real_speech_is_the_same_alone_as_in_a_batch() -> None:
     for row, features, length in zip(rows, together, lengths.tolist(), strict=True):
         alone, _ = front_end(row[None], torch.tensor([len(row)]))
         torch.testing.assert_close(features[:length], alone[0], rtol=0, atol=1e-5)
+
+
+def test_moving_mean_is_the_mean_of_the_valid_frames_around() -> None:
+    frames = torch.randn(3, 50, 4, generator=torch.Generator().manual_seed(5))
+    lengths = torch.tensor([50, 20, 1])
+    means = moving_mean(frames, lengths, reach=7)
+    for row, length in enumerate(lengths.tolist()):
+        for place in range(length):
+            around = frames[row, max(0, place - 7) : min(length, place + 8)]
+            torch.testing.assert_close(means[row, place], around.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_features_do_not_depend_on_the_loudness() -> None:
+    audio = 0.1 * torch.randn(1, 32000, generator=torch.Generator().manual_seed(6))
+    lengths = torch.tensor([32000])
+    centred, plain = (make_front_end(FeatureConfig(centre_seconds=seconds)) for seconds in (3.0, 0.0))
+    torch.testing.assert_close(centred(4 * audio, lengths)[0], centred(audio, lengths)[0], rtol=0, atol=1e-2)
+    louder = plain(4 * audio, lengths)[0] - plain(audio, lengths)[0]
+    assert float(louder.median()) == pytest.approx(2 * math.log(4), abs=0.01)

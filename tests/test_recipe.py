@@ -168,12 +168,48 @@ def test_a_mistake_in_the_recipe_is_one_line_and_exit_2(
     assert said in lines[0]
 
 
-def test_an_unknown_character_in_training_is_refused_only_by_units_given(
-    outside: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corpus_without_a_train_split_is_refused(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = outside / "pulses" / "pulse_corpus.py"
     source.write_text(
         source.read_text().replace('("train", count), ("dev", 10), ("test", 15)', '("dev", 10),')
     )
     assert main(["recipe", "pulses"]) == 2
     assert "no `train` split" in capsys.readouterr().err
+
+
+def test_a_test_split_that_was_trained_on_is_refused(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = outside / "pulses" / "pulse_corpus.py"
+    source.write_text(
+        source.read_text().replace("return manifests", 'return manifests | {"test": manifests["train"]}')
+    )
+    assert main(["recipe", "pulses"]) == 2
+    assert "also in the training data" in capsys.readouterr().err
+
+
+def test_an_utterance_that_fails_is_listed_and_the_exit_code_is_1(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = outside / "pulses" / "pulse_corpus.py"
+    bad = (
+        "from asr_lstm.errors import DataError\n"
+        '    if utterance.id == "test-3":\n        raise DataError("test-3: gone")'
+    )
+    source.write_text(source.read_text().replace("    frames = []", f"    {bad}\n    frames = []"))
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 1
+    assert "test-3: gone" in capsys.readouterr().err.splitlines()
+    results = read_results("exp/pulses/results.json")
+    assert results.splits["test"]["greedy"].utterances == 15
+    assert any("1 of 15" in note for note in results.notes)
+
+
+def test_a_corrected_transcript_is_scored_anew(outside: Path) -> None:
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
+    before = read_results("exp/pulses/results.json").splits["test"]["greedy"]
+    manifest = outside / "exp" / "pulses" / "manifests" / "test.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    rows[0]["text"] += " extra words here"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
+    assert read_results("exp/pulses/results.json").splits["test"]["greedy"].words == before.words + 3

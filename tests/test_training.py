@@ -16,10 +16,10 @@ from rich.console import Console
 from torch.nn import functional
 
 from asr_lstm.augment import AugmentConfig
-from asr_lstm.batching import DataConfig
+from asr_lstm.batching import DataConfig, Draw, collate
 from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.data import AudioCache, SpeechData, UtteranceDataset
-from asr_lstm.errors import DataError, TrainingInterrupted
+from asr_lstm.errors import AudioError, DataError, TrainingInterrupted
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
@@ -125,7 +125,8 @@ def test_worker_processes_do_not_change_the_losses(tmp_path: Path) -> None:
     assert losses(tmp_path, workers=1) == losses(tmp_path)
 
 
-def test_an_interrupted_run_goes_on_with_the_same_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["mid-epoch", "last batch of an epoch"])
+def test_an_interrupted_run_goes_on_with_the_same_batches(tmp_path: Path, where: str) -> None:
     whole = Losses()
     task, data = make()
     fitted = trainer(tmp_path, whole)
@@ -135,21 +136,28 @@ def test_an_interrupted_run_goes_on_with_the_same_batches(tmp_path: Path) -> Non
     path = tmp_path / "last.ckpt"
     task, data = make()
     first = Losses()
-    in_mid_epoch = 13
+    epoch_batches = len(data.sampler.plan(0))
+    update = epoch_batches - 1 if where == "last batch of an epoch" else epoch_batches + 2
     with pytest.raises(TrainingInterrupted, match=r"last\.ckpt"):
-        trainer(tmp_path, first, StopAt(in_mid_epoch), InterruptSaver(path)).fit(task, datamodule=data)
+        trainer(tmp_path, first, StopAt(update), InterruptSaver(path)).fit(task, datamodule=data)
     assert 0 < data.sampler.position < len(data.sampler.plan(data.sampler.epoch))
-    place = data.sampler.state_dict()
 
     task, data = make()
     second = Losses()
     resumed = trainer(tmp_path, second)
     resumed.fit(task, datamodule=data, ckpt_path=path, weights_only=True)
-    assert place != {"epoch": 0, "position": 0}
-    assert first.values == whole.values[: in_mid_epoch + 1]
+    assert len(first.values) > update
+    assert first.values == whole.values[: len(first.values)]
     assert len(first.values) + len(second.values) == len(whole.values)
     assert resumed.current_epoch == 8
     assert task.seconds > 0
+
+
+def test_an_interrupt_in_the_very_last_batch_is_not_lost(tmp_path: Path) -> None:
+    task, data = make()
+    last = task.total_updates - 1
+    with pytest.raises(TrainingInterrupted, match="had ended"):
+        trainer(tmp_path, StopAt(last), InterruptSaver(tmp_path / "last.ckpt")).fit(task, datamodule=data)
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:
@@ -215,6 +223,30 @@ def test_training_refuses_characters_that_the_units_lack_and_dev_passes_over_the
     with pytest.raises(DataError, match=r"x.*lack"):
         UtteranceDataset(rows, units, tone_speech)
     assert UtteranceDataset(rows, units, tone_speech, lenient=True).targets == [[1, 2, 1]]
+
+
+def test_the_cache_tells_files_of_one_id_apart() -> None:
+    train, dev = (
+        Utterance(Path(folder) / "001.wav", text, 0.3) for folder, text in (("train", "abc"), ("dev", "ddd"))
+    )
+    assert train.id == dev.id
+    cache = AudioCache(tone_speech, gib=1.0)
+    assert np.abs(cache(train) - cache(dev)).max() > 0.1
+
+
+def test_an_utterance_that_cannot_be_read_is_left_out_of_its_batch(caplog: pytest.LogCaptureFixture) -> None:
+    def load(utterance: Utterance) -> np.ndarray:
+        if utterance.text == "b":
+            raise AudioError("b.wav: it went bad")
+        return tone_speech(utterance)
+
+    rows = [Utterance(Path(f"{text}.wav"), text, 0.1) for text in ("a", "b", "c")]
+    dataset = UtteranceDataset(rows, CharacterUnits(list(LETTERS), Normaliser()), load)
+    batch = collate([dataset[Draw(index, 0)] for index in range(3)])
+    assert batch.indices.tolist() == [0, 2]
+    assert "b.wav" in caplog.text
+    with pytest.raises(DataError, match="not one"):
+        collate([dataset[Draw(1, 0)]])
 
 
 def test_the_cache_loads_once_and_keeps_to_its_budget() -> None:
