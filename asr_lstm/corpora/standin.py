@@ -34,7 +34,7 @@ def prepare_librispeech_or_standin(
     subsets: str = "",
     data: str = "data",
     hours: float = 9.0,
-    speakers: int = 120,
+    speakers: int = 76,
     seed: int = 1,
 ) -> Prepared:
     """Write the manifests of a LibriSpeech recipe.
