@@ -9,6 +9,7 @@ appears: results on it say little about recordings of people.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -27,7 +28,7 @@ from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
 
 MARKER = "SYNTHETIC.json"  # written last: a folder with it is complete, and ours to replace
-VERSION = 4  # raise when the same parameters shall give other files, so that old copies are made anew
+VERSION = 5  # raise when the same parameters shall give other files, so that old copies are made anew
 SPLITS = ("train", "dev", "test")
 
 # Two American accents. With British ones beside them the same spelling has two sounds (half, car, hot), which a
@@ -84,6 +85,7 @@ def prepare_synthetic(
     *,
     hours: float = 4.0,
     speakers: int = 76,
+    readers: int = 2,
     seed: int = 1,
     workers: int | None = None,
     dev_sentences: int = DEV_SENTENCES,
@@ -98,6 +100,8 @@ def prepare_synthetic(
         output_folder: where `LibriSpeech/` is written, with train-synthetic, dev-synthetic, test-synthetic.
         hours: of training speech, met within a few per cent.
         speakers: in all; an eighth of them each for dev and test.
+        readers: training speakers who read the same sentence, each in a room of their own. Recordings are what a
+            network learns by heart first, and they are cheap; distinct sentences would make the text easy.
         seed: of sentences, voices, rooms and noise.
         workers: processes at a time; one a core by default.
         dev_sentences: sentences that each dev speaker reads.
@@ -109,7 +113,7 @@ def prepare_synthetic(
     Raises:
         ConfigError: espeak-ng is not installed.
         DataError: the folder cannot be written, or holds a corpus that is not synthetic.
-        ValueError: `hours` or `speakers` makes no sense.
+        ValueError: `hours`, `speakers` or `readers` makes no sense.
     """
     if not hours > 0:
         raise ValueError(f"hours must be above 0, not {hours}")
@@ -118,6 +122,7 @@ def prepare_synthetic(
         "version": VERSION,
         "hours": float(hours),
         "speakers": speakers,
+        "readers": readers,
         "seed": seed,
         "dev_sentences": dev_sentences,
         "test_sentences": test_sentences,
@@ -126,16 +131,22 @@ def prepare_synthetic(
     if read_marker(corpus) == parameters:
         return corpus
     cast = make_speakers(speakers, seed=seed)
-    readers = {split: [speaker for speaker in cast if speaker.split == split] for split in SPLITS}
+    cast_of = {split: [speaker for speaker in cast if speaker.split == split] for split in SPLITS}
+    if not 1 <= readers <= len(cast_of["train"]):
+        raise ValueError(f"readers must lie in 1 to {len(cast_of['train'])}, not {readers}")
     each = {
-        "train": max(1, round(hours * 3600 / SECONDS_PER_SENTENCE / len(readers["train"]))),
+        "train": max(1, round(hours * 3600 / SECONDS_PER_SENTENCE / len(cast_of["train"]))),
         "dev": dev_sentences,
         "test": test_sentences,
     }
-    sentences = make_sentences({split: each[split] * len(readers[split]) for split in SPLITS}, seed=seed)
+    wanted = {split: each[split] * len(cast_of[split]) for split in SPLITS}
+    # Read in turn, a sentence comes back after 1 / readers of all: to another speaker.
+    distinct = wanted | {"train": math.ceil(wanted["train"] / readers)}
+    sentences = make_sentences(distinct, seed=seed)
+    sentences["train"] = (sentences["train"] * readers)[: wanted["train"]]
     partial = _fresh_partial(corpus)
     try:
-        _write_corpus(partial, readers, sentences, each, parameters, workers)
+        _write_corpus(partial, cast_of, sentences, each, parameters, workers)
         if corpus.exists():
             shutil.rmtree(corpus)
         partial.rename(corpus)
