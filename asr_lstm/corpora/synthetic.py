@@ -100,7 +100,7 @@ def prepare_synthetic(
         output_folder: where `LibriSpeech/` is written, with train-synthetic, dev-synthetic, test-synthetic.
         hours: of training speech, met within a few per cent.
         speakers: in all; an eighth of them each for dev and test.
-        readers: training speakers who read the same sentence, each in a room of their own. Recordings are what a
+        readers: training speakers who read the same sentence (all of them, if there are fewer). Recordings are what a
             network learns by heart first, and they are cheap; distinct sentences would make the text easy.
         seed: of sentences, voices, rooms and noise.
         workers: processes at a time; one a core by default.
@@ -117,6 +117,8 @@ def prepare_synthetic(
     """
     if not hours > 0:
         raise ValueError(f"hours must be above 0, not {hours}")
+    if readers < 1:
+        raise ValueError(f"readers must be at least 1, not {readers}")
     parameters = {
         "synthetic": True,
         "version": VERSION,
@@ -132,8 +134,7 @@ def prepare_synthetic(
         return corpus
     cast = make_speakers(speakers, seed=seed)
     cast_of = {split: [speaker for speaker in cast if speaker.split == split] for split in SPLITS}
-    if not 1 <= readers <= len(cast_of["train"]):
-        raise ValueError(f"readers must lie in 1 to {len(cast_of['train'])}, not {readers}")
+    readers = min(readers, len(cast_of["train"]))
     each = {
         "train": max(1, round(hours * 3600 / SECONDS_PER_SENTENCE / len(cast_of["train"]))),
         "dev": dev_sentences,

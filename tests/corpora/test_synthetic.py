@@ -3,7 +3,9 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import math
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,15 @@ def test_layout(corpus):
     assert [len(found[f"{split}-synthetic"]) for split in ("dev", "test")] == [2, 3]
     texts = [text for rows in found.values() for text in rows.values()]
     assert all(re.fullmatch(r"[A-Z' ]+", text) for text in texts)
-    assert len(set(texts)) == len(texts)
+    assert len({text for rows in found.values() for text in set(rows.values())}) == sum(
+        len(set(rows.values())) for rows in found.values()
+    )  # no sentence in two splits
+    for split, readers in (("dev", 1), ("test", 1), ("train", 2)):
+        speakers = defaultdict(list)
+        for name, text in found[f"{split}-synthetic"].items():
+            speakers[text].append(name.split("-")[0])
+        assert all(len(heard) == len(set(heard)) <= readers for heard in speakers.values())
+        assert len(speakers) == math.ceil(len(found[f"{split}-synthetic"]) / readers)
     speakers = [{name.split("-")[0] for name in rows} for rows in found.values()]
     assert [len(ids) for ids in speakers] == [1, 1, 3]
     assert len(set.union(*speakers)) == 5
