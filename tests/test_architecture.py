@@ -24,6 +24,7 @@ GROUPS = [
     {
         "preflight",
         "data",
+        "schedule",
         "training",
         "callbacks",
         "recognise",

@@ -28,7 +28,7 @@ def rows(tmp_path: Path, synthetic_speech: Callable, synthetic_texts: list[str])
     """12 utterances of synthetic tones, 3 of them noisy."""
     utterances = []
     for index, text in enumerate(synthetic_texts[:12]):
-        samples = synthetic_speech(text, seed=index, noise=0.08 if index % 4 == 3 else 1e-3)
+        samples = synthetic_speech(text, seed=index, noise=0.2 if index % 4 == 3 else 1e-3)
         path = tmp_path / f"{index}.wav"
         soundfile.write(path, samples, RATE)
         utterances.append(Utterance(path, text, len(samples) / RATE))

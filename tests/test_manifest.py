@@ -147,10 +147,15 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_an_id_that_occurs_twice_names_both_lines(tmp_path: Path) -> None:
-    rows = [ROW, ROW | {"audio_filepath": "b.wav"}, ROW | {"audio_filepath": "other/a.flac"}]
+    rows = [ROW, ROW | {"audio_filepath": "b.wav"}, ROW | {"audio_filepath": "c.flac", "id": "a"}]
     assert complaint(write_rows(tmp_path / "m.jsonl", *rows)) == (
         ":3: id 'a' stands already in line 1; give each row its own `id`"
     )
+
+
+def test_files_of_one_name_in_several_folders_need_no_ids(tmp_path: Path) -> None:
+    rows = [ROW, ROW | {"audio_filepath": "other/a.flac"}, ROW | {"offset": 1.0}]
+    assert [row.id for row in read_manifest(write_rows(tmp_path / "m.jsonl", *rows))] == ["a", "a-2", "a-3"]
 
 
 def test_rows_before_the_broken_one_are_given_one_by_one(tmp_path: Path) -> None:

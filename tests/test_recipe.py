@@ -209,7 +209,7 @@ def test_a_corrected_transcript_is_scored_anew(outside: Path) -> None:
     before = read_results("exp/pulses/results.json").splits["test"]["greedy"]
     manifest = outside / "exp" / "pulses" / "manifests" / "test.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    rows[0]["text"] += " extra words here"
+    rows[0]["text"] += " abc cab bac"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
     assert read_results("exp/pulses/results.json").splits["test"]["greedy"].words == before.words + 3

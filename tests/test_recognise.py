@@ -39,7 +39,7 @@ def spoken(
     folder = tmp_path_factory.mktemp("spoken")
     utterances = []
     for index, text in enumerate(synthetic_texts):
-        samples = synthetic_speech(text, seed=index, noise=0.08 if index % 2 else 1e-3)
+        samples = synthetic_speech(text, seed=index, noise=0.12 if index % 2 else 1e-3)
         path = folder / f"{index:02}.wav"
         soundfile.write(path, samples, RATE, subtype="FLOAT")
         utterances.append(Utterance(path, text, len(samples) / RATE))
