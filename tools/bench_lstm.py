@@ -22,8 +22,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from asr_lstm.lstm import VariationalLSTM
 
 DROPOUT = 0.1
-OURS, PACKED, DENSE = (
+OURS, OURS_BF16, PACKED, DENSE = (
     "VariationalLSTM, all dropout on",
+    "the same, bfloat16 products",
     "nn.LSTM, packed, dropout",
     "nn.LSTM, dense, no dropout",
 )
@@ -54,7 +55,12 @@ def make_runners(*, input_size: int, hidden: int, layers: int, device: str) -> d
         outputs: Tensor = dense(inputs)[0]
         return outputs
 
-    return {OURS: ours, PACKED: run_packed, DENSE: run_dense}
+    def run_bf16(inputs: Tensor, lengths: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            outputs: Tensor = ours(inputs, lengths)
+        return outputs
+
+    return {OURS: ours, OURS_BF16: run_bf16, PACKED: run_packed, DENSE: run_dense}
 
 
 def step_seconds(run: Runner, inputs: Tensor, lengths: Tensor) -> float:
