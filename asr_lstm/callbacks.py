@@ -100,14 +100,14 @@ class ProgressReport(Callback):
             columns = (
                 TextColumn("epoch {task.fields[epoch]}"),
                 BarColumn(bar_width=None),
-                TextColumn("loss {task.fields[loss]:.3f}  dev WER {task.fields[wer]}"),
+                TextColumn("loss {task.fields[loss]}  dev WER {task.fields[wer]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._task = self._bar.add_task(
-                "", total=self.total, completed=trainer.global_step, epoch="1", loss=float("nan"), wer="-"
+                "", total=self.total, completed=trainer.global_step, epoch="1", loss="-", wer="-"
             )
             self._bar.start()
 
@@ -121,7 +121,7 @@ class ProgressReport(Callback):
         self.loss = value if self._seen == 1 else (1 - share) * self.loss + share * value
         if self._bar:
             epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._bar.update(self._task, completed=trainer.global_step, loss=self.loss, epoch=epoch)
+            self._bar.update(self._task, completed=trainer.global_step, loss=f"{self.loss:.3f}", epoch=epoch)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """One line an epoch."""
