@@ -110,10 +110,10 @@ def load_recipe(
         parser = recipe_parser()
         namespace = parser.parse_args([f"--config={path}", *overrides, *options])
         values = parser.instantiate(namespace).as_dict()
+        values.pop("config")
+        return Recipe(**values)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from error
-    values.pop("config")
-    return Recipe(**values)
 
 
 def _read_yaml(path: Path) -> yaml.Node:

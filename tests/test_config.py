@@ -46,6 +46,7 @@ def test_options_win_over_environment_and_that_over_the_file(tmp_path: Path) -> 
         (MINIMAL + "training:\n  epoch: 3\n", ["recipe.yaml:4", "epoch", "did you mean `epochs`?"]),
         (MINIMAL + "training:\n  epochs: three\n", ["recipe.yaml", "training.epochs", "three"]),
         (MINIMAL + "augment: {speed: 2}\n", ["recipe.yaml", "augment.speed", "below 0.5"]),
+        (MINIMAL + "features: {kind: frames, dims: 4}\n", ["recipe.yaml", "corpus.load"]),
         (MINIMAL + "encoder: [1, 2]\n", ["recipe.yaml:3", "mapping"]),
         ("name: mine\n", ["recipe.yaml", "corpus"]),
         ("", ["recipe.yaml", "empty"]),

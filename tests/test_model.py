@@ -126,3 +126,4 @@ def test_augmentation_leaves_no_trace_in_the_weights() -> None:
     """What a bundle saves must load into a model made without augmentation."""
     trained, loaded = make_model(augment=AugmentConfig()), make_model()
     loaded.load_state_dict(trained.state_dict())
+    assert set(loaded.state_dict()) == set(trained.state_dict())

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asr_lstm.evaluate import device_name
 from asr_lstm.lstm import VariationalLSTM
 
 DROPOUT = 0.1
@@ -103,13 +102,8 @@ def format_table(seconds: dict[str, list[float]]) -> str:
 
 def describe_machine(device: str) -> str:
     """One line: threads and cores, processor, torch."""
-    name = platform.processor() or platform.machine()
-    if device != "cpu":
-        name = torch.cuda.get_device_name(device)
-    elif (cpuinfo := Path("/proc/cpuinfo")).exists():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), name)
-    return f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, {name}, torch {torch.__version__}"
+    cores = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores"
+    return f"{cores}, {device_name(device)}, torch {torch.__version__}"
 
 
 def _at_least_one(text: str) -> int:

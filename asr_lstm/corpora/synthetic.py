@@ -134,17 +134,13 @@ def prepare_synthetic(
         return corpus
     cast = make_speakers(speakers, seed=seed)
     cast_of = {split: [speaker for speaker in cast if speaker.split == split] for split in SPLITS}
-    readers = min(readers, len(cast_of["train"]))
     each = {
         "train": max(1, round(hours * 3600 / SECONDS_PER_SENTENCE / len(cast_of["train"]))),
         "dev": dev_sentences,
         "test": test_sentences,
     }
     wanted = {split: each[split] * len(cast_of[split]) for split in SPLITS}
-    # Read in turn, a sentence comes back after 1 / readers of all: to another speaker.
-    distinct = wanted | {"train": math.ceil(wanted["train"] / readers)}
-    sentences = make_sentences(distinct, seed=seed)
-    sentences["train"] = (sentences["train"] * readers)[: wanted["train"]]
+    sentences = _draw_sentences(wanted, readers=min(readers, len(cast_of["train"])), seed=seed)
     partial = _fresh_partial(corpus)
     try:
         _write_corpus(partial, cast_of, sentences, each, parameters, workers)
@@ -154,6 +150,17 @@ def prepare_synthetic(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return corpus
+
+
+def _draw_sentences(wanted: Mapping[str, int], *, readers: int, seed: int) -> dict[str, list[str]]:
+    """As many sentences as are wanted of each split, those of training `readers` times.
+
+    Dealt to the speakers in turn, a sentence comes back after 1 / readers of all: to another speaker.
+    """
+    distinct = {**wanted, "train": math.ceil(wanted["train"] / readers)}
+    sentences = make_sentences(distinct, seed=seed)
+    sentences["train"] = (sentences["train"] * readers)[: wanted["train"]]
+    return sentences
 
 
 def read_marker(corpus: str | Path) -> dict[str, Any] | None:
