@@ -47,13 +47,12 @@ class Bundle:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def save_bundle(folder: str | Path, bundle: Bundle, *, card: str = "") -> None:
+def save_bundle(folder: str | Path, bundle: Bundle) -> None:
     """Write a bundle, each file atomically, the configuration last, so that half a bundle does not load.
 
     Args:
         folder: made where missing.
         bundle: what to save; weights are saved from wherever they are.
-        card: the model card, Markdown, for README.md.
     """
     folder = Path(folder)
     config = {
@@ -69,8 +68,6 @@ def save_bundle(folder: str | Path, bundle: Bundle, *, card: str = "") -> None:
     with atomic_write(folder / WEIGHTS_NAME, "wb") as file:
         file.write(save(weights))
     bundle.units.save(folder / UNITS_NAME)
-    if card:
-        write_card(folder, card)
     with atomic_write(folder / CONFIG_NAME) as file:
         yaml.safe_dump(config, file, sort_keys=False)
 
