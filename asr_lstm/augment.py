@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from asr_lstm.acoustics import Filters, Law, draw_room, telephone
+from asr_lstm.errors import ConfigError
+from asr_lstm.features import FeatureConfig
+from asr_lstm.noise import NoisePool, add_noise, energy, recorded_noise, synthetic_noise
+
+# Rooms of a run, made in half a second: far more than there are utterances in a batch.
+_ROOMS = 100
+# In seconds: a padded booth, and a church, where no word stays whole.
+_SHORTEST_DECAY, _LONGEST_DECAY = 0.05, 2.0
+# Which random numbers of an utterance's seed an effect takes, so that switching one on leaves the others as they
+# were. 0 is the speed's; `asr_lstm.vocal_tract` has 5.
+_ROOM, _NOISE, _GAIN, _TELEPHONE = 1, 2, 3, 4
+_LAWS: tuple[Law, ...] = ("mu", "a")
+
+Samples = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """What is done to training data, and to nothing else.
 
+    In this order: speed, room, noise, gain, telephone, vocal tract, masks. All but the masks are for audio.
+
     Attributes:
         speed: how far the playing speed strays from 1 either way (0.1: 0.9 to 1.1); pitch moves with it.
+        vocal_tract: how far the mel filters stray from their place either way (0.1: factors of 0.9 to 1.1), as
+            if by a longer or shorter throat.
+        room: share of utterances heard in a simulated room.
+        room_seconds: shortest and longest time in which the sound of these rooms falls by 60 dB.
+        noise: share of utterances with noise added.
+        noise_db: least and greatest ratio of speech to noise, in decibels of mean power, pauses included.
+        noise_folder: recordings to take the noise from, any kind and rate; "" for synthetic noise of four colours.
+        gain: share of utterances made louder or softer.
+        gain_db: by how much, least and most; what then goes beyond full scale is clipped, as in a recording
+            made too loud.
+        telephone: share of utterances heard through a telephone (300 to 3400 Hz, G.711 in either law).
         frequency_masks: bands hidden in each utterance (SpecAugment).
         frequency_width: the widest such band, as a share of all bands.
         time_masks: stretches hidden in each utterance.
@@ -24,6 +54,15 @@ class AugmentConfig:
     """
 
     speed: float = 0.1
+    vocal_tract: float = 0.0
+    room: float = 0.0
+    room_seconds: tuple[float, float] = (0.2, 0.8)
+    noise: float = 0.0
+    noise_db: tuple[float, float] = (5.0, 30.0)
+    noise_folder: str = ""
+    gain: float = 0.0
+    gain_db: tuple[float, float] = (-15.0, 5.0)
+    telephone: float = 0.0
     frequency_masks: int = 2
     frequency_width: float = 0.2
     time_masks: int = 2
@@ -31,17 +70,127 @@ class AugmentConfig:
     time_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.speed < 0.5:
-            raise ValueError(f"augment.speed must be at least 0 and below 0.5, not {self.speed}")
+        for name in ("speed", "vocal_tract"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise ValueError(
+                    f"augment.{name} must be at least 0 and below 0.5, not {getattr(self, name)}"
+                )
         for name in ("frequency_masks", "time_masks", "time_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"augment.{name} must not be below 0, but is {getattr(self, name)}")
-        for name in ("frequency_width", "time_share"):
+        for name in ("room", "noise", "gain", "telephone", "frequency_width", "time_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in 0 .. 1, not {getattr(self, name)}")
+        for name in ("room_seconds", "noise_db", "gain_db"):
+            low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ValueError(f"augment.{name} must be two numbers, the lower first, not {low}, {high}")
+        if not _SHORTEST_DECAY <= self.room_seconds[0] <= self.room_seconds[1] <= _LONGEST_DECAY:
+            raise ValueError(
+                f"augment.room_seconds must lie in {_SHORTEST_DECAY} .. {_LONGEST_DECAY}, not {self.room_seconds}"
+            )
+        if self.noise_folder and not self.noise:
+            raise ValueError("augment.noise must say in which share of utterances noise_folder is heard")
+
+    @property
+    def beyond_speed(self) -> list[str]:
+        """The effects on audio that are switched on, but for the speed, which is on unless switched off."""
+        return [name for name in ("vocal_tract", "room", "noise", "gain", "telephone") if getattr(self, name)]
 
 
-def change_speed(audio: NDArray[np.float32], *, factor: float) -> NDArray[np.float32]:
+class WaveformAugmentation:
+    """What happens to the audio of a training utterance, a function of its seed.
+
+    The rooms, and the noise, are made or read once, here, as the run's seed says.
+
+    Args:
+        config: what, how often and how much.
+        rate: of the audio, in Hz.
+        seed: of the run.
+
+    Raises:
+        DataError: `noise_folder` isn't there or holds no recording that can be used.
+    """
+
+    def __init__(self, config: AugmentConfig, *, rate: int, seed: int) -> None:
+        self.config = config
+        self._rate = rate
+        self._rooms = _make_rooms(config.room_seconds, rate=rate, seed=seed) if config.room else None
+        self._noise: NoisePool | None = None
+        if config.noise_folder:
+            self._noise = recorded_noise(config.noise_folder, rate=rate, seed=seed)
+        elif config.noise:
+            self._noise = synthetic_noise(rate=rate, seed=seed)
+
+    def __call__(self, audio: Samples, seed: int) -> Samples:
+        """Augment audio (samples,) in [-1, 1], which itself is left as it was.
+
+        Only the speed changes its length. Rooms keep its level; with room or noise it is scaled down where it would
+        go beyond full scale. Silence stays silence.
+        """
+        audio = change_speed(audio, factor=draw_speed(seed, spread=self.config.speed))
+        if not audio.any():
+            return audio
+        if self._rooms is not None and (random := _chance(seed, _ROOM, share=self.config.room)):
+            audio = _within_full_scale(_in_a_room(audio, self._rooms, random))
+        if self._noise is not None and (random := _chance(seed, _NOISE, share=self.config.noise)):
+            noise = self._noise.draw(random, samples=len(audio))
+            audio = add_noise(audio, noise, snr_db=random.uniform(*self.config.noise_db))
+            audio = _within_full_scale(audio)
+        if random := _chance(seed, _GAIN, share=self.config.gain):
+            factor = np.float32(10 ** (random.uniform(*self.config.gain_db) / 20))
+            audio = np.clip(audio * factor, -1.0, 1.0)
+        if random := _chance(seed, _TELEPHONE, share=self.config.telephone):
+            audio = telephone(audio, rate=self._rate, law=_LAWS[random.integers(len(_LAWS))])
+        return audio
+
+
+def make_augmentation(
+    config: AugmentConfig, features: FeatureConfig, *, seed: int
+) -> WaveformAugmentation | None:
+    """What training does to the waveforms that these features are of; None where a loader gives frames.
+
+    Raises:
+        ConfigError: frames, but effects on audio are asked for.
+        DataError: as `WaveformAugmentation`.
+    """
+    if features.kind == "log_mel":
+        return WaveformAugmentation(config, rate=features.rate, seed=seed)
+    if config.beyond_speed:
+        raise ConfigError(
+            f"augment.{config.beyond_speed[0]} is for audio, but features.kind is `{features.kind}`; leave it out"
+        )
+    return None
+
+
+def _chance(seed: int, effect: int, *, share: float) -> np.random.Generator | None:
+    """The random numbers of one effect on one utterance, or None where its turn does not come."""
+    if not share:
+        return None
+    random = np.random.default_rng([seed, effect])
+    return random if random.random() < share else None
+
+
+def _make_rooms(decay_seconds: tuple[float, float], *, rate: int, seed: int) -> Filters:
+    random = np.random.default_rng([seed, _ROOM])
+    return Filters(
+        [draw_room(random, decay_seconds=random.uniform(*decay_seconds), rate=rate) for _ in range(_ROOMS)]
+    )
+
+
+def _in_a_room(audio: Samples, rooms: Filters, random: np.random.Generator) -> Samples:
+    """Through the response of one room, at the level of before."""
+    heard = rooms(audio, int(random.integers(len(rooms))))
+    before, after = energy(audio), energy(heard)
+    return heard * np.float32(math.sqrt(before / after)) if after > 0 else audio
+
+
+def _within_full_scale(audio: Samples) -> Samples:
+    peak = np.abs(audio).max()
+    return audio / peak if peak > 1 else audio
+
+
+def change_speed(audio: Samples, *, factor: float) -> Samples:
     """Play audio (samples,) `factor` times as fast, as a tape would: its pitch rises by the factor.
 
     Source: Ko et al. 2015, "Audio Augmentation for Speech Recognition".

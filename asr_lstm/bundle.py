@@ -20,7 +20,7 @@ CONFIG_NAME = "config.yaml"
 WEIGHTS_NAME = "model.safetensors"
 UNITS_NAME = "units.txt"
 CARD_NAME = "README.md"
-FORMAT = 1  # raised when a bundle of today could not be read any more
+FORMAT = 2  # raised when a bundle of today could not be read any more
 
 
 @dataclass

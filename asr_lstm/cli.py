@@ -68,6 +68,34 @@ def _recipe(arguments: list[str]) -> int:
     return SOME_FAILED if failures else DONE
 
 
+def _prepare(arguments: list[str]) -> int:
+    """write manifests: prepare CORPUS SOURCE [--output DIR]"""
+    from asr_lstm.corpora.command import prepare_command
+
+    return prepare_command(arguments)
+
+
+def _preflight(arguments: list[str]) -> int:
+    """look through training data before training: preflight --manifest FILE"""
+    from asr_lstm.preflight.command import preflight_command
+
+    return _call(preflight_command, arguments, verb="preflight")
+
+
+def _report(arguments: list[str]) -> int:
+    """make report.html of an experiment anew: report exp/NAME [--split test-clean]"""
+    from asr_lstm.report_page import report_command
+
+    return _call(report_command, arguments, verb="report", positional="folder")
+
+
+def _doctor(arguments: list[str]) -> int:
+    """what this machine has, and what to do about what it lacks: doctor [--build]"""
+    from asr_lstm.doctor import doctor_command
+
+    return _call(doctor_command, arguments, verb="doctor")
+
+
 def _evaluate(arguments: list[str]) -> int:
     """recognise and score a manifest: evaluate --model BUNDLE --manifest FILE [--output results.json]"""
     from asr_lstm.evaluate import evaluate_command
@@ -84,12 +112,18 @@ def _transcribe(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "recipe": _recipe,
+    "prepare": _prepare,
+    "preflight": _preflight,
     "evaluate": _evaluate,
     "transcribe": _transcribe,
+    "report": _report,
+    "doctor": _doctor,
 }
 
 
-def _call(function: Callable[..., int], arguments: list[str], *, verb: str, files: str = "") -> int:
+def _call(
+    function: Callable[..., int], arguments: list[str], *, verb: str, files: str = "", positional: str = ""
+) -> int:
     """Parse what a function takes from its signature and call it.
 
     Args:
@@ -97,13 +131,16 @@ def _call(function: Callable[..., int], arguments: list[str], *, verb: str, file
         arguments: of the command line.
         verb: for messages.
         files: name of the argument that takes all positional ones.
+        positional: name of the one argument that is not an option.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(prog=f"asr-lstm {verb}", exit_on_error=False, allow_abbrev=False)
     if files:
         parser.add_argument(files, nargs="+", type=Path, help="the files")
-    parser.add_function_arguments(function, skip={files} if files else None)
+    if positional:
+        parser.add_argument(positional, type=Path, help="the folder")
+    parser.add_function_arguments(function, skip={files, positional})
     try:
         options = parser.parse_args(arguments).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
@@ -118,7 +155,7 @@ def _overview() -> str:
 
 
 def _complain(message: str) -> int:
-    print(message, file=sys.stderr)
+    print(" ".join(message.split()), file=sys.stderr)  # one line, even where a file's name has more
     return NO_SENSE
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,6 +17,7 @@ from asr_lstm.augment import AugmentConfig
 from asr_lstm.batching import DataConfig
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
+from asr_lstm.files import atomic_write
 from asr_lstm.model import EncoderConfig
 from asr_lstm.schedule import TrainingConfig
 from asr_lstm.units import Normaliser
@@ -105,7 +107,7 @@ def load_recipe(
     overrides = []
     for variable, option in variables.items():
         if value := environment.get(variable):
-            overrides += [f"--{option}={value}"]
+            overrides += [f"--{option}={_scalar(value)}"]
     try:
         parser = recipe_parser()
         namespace = parser.parse_args([f"--config={path}", *overrides, *options])
@@ -114,6 +116,15 @@ def load_recipe(
         return Recipe(**values)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from error
+
+
+def write_settings(path: str | Path, recipe: Recipe) -> None:
+    """Write all settings of a recipe, defaults and overrides included, as a recipe.yaml, if they are not there."""
+    plain = json.loads(json.dumps(asdict(recipe), default=str))  # tuples become lists, paths text
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    if not Path(path).is_file() or Path(path).read_text(encoding="utf-8") != text:
+        with atomic_write(path) as file:
+            file.write(text)
 
 
 def _read_yaml(path: Path) -> yaml.Node:
@@ -149,6 +160,15 @@ def _check_keys(node: yaml.Node, kind: Any, *, path: Path) -> dict[str, Any]:
         elif key.value == "environment" and isinstance(value, yaml.MappingNode):
             plain["environment"] = {name.value: option.value for name, option in value.value}
     return plain
+
+
+def _scalar(value: str) -> str:
+    """A variable's value as YAML: where that would read a mapping or a list, as in a folder named `a: b`, quoted."""
+    try:
+        plain = isinstance(yaml.safe_load(value), str | int | float)
+    except yaml.YAMLError:
+        plain = False
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _one_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from asr_lstm.augment import change_speed, draw_speed
 from asr_lstm.batching import Batch, DataConfig, Draw, EpochSampler, Example, collate, plan_batches
 from asr_lstm.errors import AudioError, DataError
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.units import Units
 
 log = logging.getLogger(__name__)
+
+# What is done to the waveform (samples,) of a training utterance, by its seed; `asr_lstm.augment` makes one.
+Augmentation = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 
 # 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
 _INT16_SCALE = 32767.0
@@ -53,7 +55,7 @@ class AudioCache:
 
 
 class UtteranceDataset(Dataset[Example | None]):
-    """Utterances by draw: loads, changes the speed in training, and encodes the transcript.
+    """Utterances by draw: loads, augments in training, and encodes the transcript.
 
     One that cannot be read any more is None, and a warning names it: a night's training must not end on it.
 
@@ -61,7 +63,7 @@ class UtteranceDataset(Dataset[Example | None]):
         utterances: with transcripts that the units can write.
         units: the output units.
         load: reads an utterance.
-        speed: spread of the playing speed either side of 1; for audio only.
+        augment: of the waveform, in training; for audio only.
         lenient: pass over characters that the units lack, in data from which nothing is learned (they
             still count as errors where references are scored).
 
@@ -75,7 +77,7 @@ class UtteranceDataset(Dataset[Example | None]):
         units: Units,
         load: Loader,
         *,
-        speed: float = 0.0,
+        augment: Augmentation | None = None,
         lenient: bool = False,
     ) -> None:
         self.utterances = utterances
@@ -84,7 +86,7 @@ class UtteranceDataset(Dataset[Example | None]):
             units.encode(text, where=utterance.id) for text, utterance in zip(texts, utterances, strict=True)
         ]
         self.load = load
-        self.speed = speed
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -95,8 +97,8 @@ class UtteranceDataset(Dataset[Example | None]):
         except (AudioError, DataError) as error:
             log.warning("left out of a batch: %s", error)
             return None
-        if self.speed:
-            inputs = change_speed(inputs, factor=draw_speed(draw.seed, spread=self.speed))
+        if self.augment is not None:
+            inputs = self.augment(inputs, draw.seed)
         return Example(torch.as_tensor(inputs), self.targets[draw.index], draw)
 
 
@@ -109,7 +111,7 @@ class SpeechData(lightning.LightningDataModule):
         units: the output units.
         load: reads an utterance.
         config: batches, workers, cache.
-        speed: spread of the playing speed in training; 0 where the loader gives frames.
+        augment: of the waveforms in training; none where the loader gives frames.
         seed: of the run.
     """
 
@@ -121,12 +123,12 @@ class SpeechData(lightning.LightningDataModule):
         load: Loader,
         *,
         config: DataConfig,
-        speed: float,
+        augment: Augmentation | None,
         seed: int,
     ) -> None:
         super().__init__()
         self.config = config
-        self.train_set = UtteranceDataset(train, units, load, speed=speed)
+        self.train_set = UtteranceDataset(train, units, load, augment=augment)
         self.dev_set = UtteranceDataset(dev, units, load, lenient=True)
         self.sampler = EpochSampler(
             [utterance.duration for utterance in train],

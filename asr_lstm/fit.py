@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from asr_lstm.allocator import keep_freed_memory
+from asr_lstm.augment import make_augmentation
 from asr_lstm.bundle import Bundle, save_bundle
 from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.config import Recipe
@@ -82,9 +84,11 @@ def fit(
         TrainingInterrupted: by Ctrl-C; a checkpoint stands.
     """
     _quieten_lightning()
+    keep_freed_memory()
     lightning.seed_everything(recipe.seed, verbose=False)
     units = CharacterUnits.from_texts((utterance.text for utterance in train), recipe.text)
     audio = recipe.features.kind == "log_mel"
+    augment = make_augmentation(recipe.augment, recipe.features, seed=recipe.seed)
     speed = recipe.augment.speed if audio else 0.0
     preflight = check_training_data(
         train,
@@ -102,7 +106,7 @@ def fit(
 
     model = Recogniser(recipe.features, recipe.encoder, units=len(units), augment=recipe.augment)
     model.front_end.fit(torch.as_tensor(load(utterance)) for utterance in _spread(train))
-    data = SpeechData(train, dev, units, load, config=recipe.data, speed=speed, seed=recipe.seed)
+    data = SpeechData(train, dev, units, load, config=recipe.data, augment=augment, seed=recipe.seed)
     task = CTCTraining(
         model,
         units,

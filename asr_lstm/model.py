@@ -49,7 +49,8 @@ class Recogniser(nn.Module):
         features: the front end.
         encoder: the stack.
         units: how many output units, the blank included.
-        augment: SpecAugment between front end and encoder in training; none by default.
+        augment: SpecAugment between front end and encoder, and the warped filters of the front end, in training;
+            none by default.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Recogniser(nn.Module):
         augment: AugmentConfig | None = None,
     ) -> None:
         super().__init__()
-        self.front_end = make_front_end(features)
+        self.front_end = make_front_end(features, vocal_tract=augment.vocal_tract if augment else 0.0)
         self.spec_augment = SpecAugment(augment, bands=features.bands) if augment else None
         self.encoder = VariationalLSTM(
             self.front_end.dims,
@@ -84,12 +85,12 @@ class Recogniser(nn.Module):
         Args:
             inputs: (batch, samples) audio, or (batch, frames, dims) where the loader gives frames.
             lengths: (batch,) valid samples or frames.
-            seeds: (batch,) one an utterance, for SpecAugment in training.
+            seeds: (batch,) one an utterance, for augmentation in training.
 
         Returns:
             (batch, frames, units) logits and (batch,) their lengths.
         """
-        features, lengths = self.front_end(inputs, lengths)
+        features, lengths = self.front_end(inputs, lengths, seeds=seeds)
         if self.spec_augment is not None and seeds is not None:
             features = self.spec_augment(features, lengths, seeds)
         return self.head(self.dropout(self.encoder(features, lengths))), lengths

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from asr_lstm.corpora.pairs import walk_files
 from asr_lstm.files import atomic_write
 
 _BLOCK_BYTES = 1 << 20
@@ -77,19 +78,27 @@ def content_digest(path: str | Path) -> str:
 
 
 def tree_digest(values: Iterable[Any]) -> str:
-    """A digest of names, sizes and times of every file in the folders among `values`; other values are passed over."""
+    """A digest of names, sizes and times of the files among `values` and in the folders among them.
+
+    Other values are passed over.
+    """
     digest = hashlib.sha256()
     for value in values:
-        if isinstance(value, str | Path) and value and Path(value).is_dir():
-            for folder, folders, names in os.walk(value, followlinks=True):
-                folders.sort()
-                for name in sorted(names):
-                    path = os.path.join(folder, name)
-                    try:
-                        status = os.stat(path)
-                        state = f"{status.st_size} {status.st_mtime_ns}"
-                    except OSError:  # a link to nowhere
-                        state = "missing"
-                    entry = f"{os.path.relpath(path, value)} {state}\n"
-                    digest.update(entry.encode(errors="surrogateescape"))
+        if not isinstance(value, str | Path) or not value:
+            continue
+        if Path(value).is_dir():
+            files, _ = walk_files(Path(value))
+            for path in files:
+                digest.update(_file_entry(path, os.path.relpath(path, value)))
+        elif Path(value).is_file():
+            digest.update(_file_entry(value, os.path.basename(value)))
     return digest.hexdigest()
+
+
+def _file_entry(path: str | Path, name: str) -> bytes:
+    try:
+        status = os.stat(path)
+        state = f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:  # a link to nowhere
+        state = "missing"
+    return f"{name} {state}\n".encode(errors="surrogateescape")

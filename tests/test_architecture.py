@@ -18,8 +18,8 @@ PACKAGE = Path(asr_lstm.__file__).parent
 
 # Lowest first: a module imports from its own group and from those listed before it.
 GROUPS = [
-    {"errors", "files", "functions", "audio", "units", "manifest", "lstm"},
-    {"features", "augment", "corpora", "batching", "model"},
+    {"errors", "files", "functions", "allocator", "audio", "units", "manifest", "lstm"},
+    {"features", "vocal_tract", "augment", "acoustics", "noise", "corpora", "batching", "model"},
     {"decoding", "lm", "scoring", "bundle"},
     {
         "preflight",
@@ -32,9 +32,13 @@ GROUPS = [
         "transcribe",
         "writers",
         "report",
+        "pages",
+        "doctor",
+        "align",
+        "alignment_writers",
         "export",
     },
-    {"config", "fit", "stages", "recipe", "serve", "cli"},
+    {"config", "fit", "stages", "experiment", "folds", "recipe", "report_page", "serve", "cli"},
 ]
 LEVELS = {name: level for level, group in enumerate(GROUPS) for name in group}
 # Nothing but themselves imports these; `cli` is the one door to the rest.

@@ -53,7 +53,7 @@ def pad_batch(rows: list[Tensor], *, filler: float) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_log_mel_is_exactly_torchaudios_of_audio_among_silence(config: FeatureConfig) -> None:
+def test_log_mel_is_torchaudios_of_audio_among_silence(config: FeatureConfig) -> None:
     audio = chirp(config)
     window = round(config.rate * config.window_ms / 1000)
     size = next(2**power for power in range(20) if 2**power >= window)
@@ -71,7 +71,7 @@ def test_log_mel_is_exactly_torchaudios_of_audio_among_silence(config: FeatureCo
     expected = torch.log(torchaudios(among_silence).T + LOG_FLOOR)
     frames, lengths = LogMel(config).raw(audio[None], torch.tensor([len(audio)]))
     assert lengths.tolist() == [len(expected)]
-    assert torch.equal(frames[0], expected)
+    torch.testing.assert_close(frames[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

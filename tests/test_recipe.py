@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from asr_lstm.cli import main
 from asr_lstm.report import read_results
+from asr_lstm.schedule import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -119,6 +121,11 @@ def test_a_recipe_outside_the_repository_trains_scores_and_is_not_done_twice(
         assert (exp / made).is_file()
     assert list((exp / "checkpoints").rglob("best.ckpt"))
     assert list((exp / "logs").rglob("events.out.tfevents*"))
+
+    settings = yaml.safe_load((exp / "recipe.yaml").read_text())
+    assert settings["training"]["warmup"] == TrainingConfig().warmup  # defaults as well
+    page = (exp / "report.html").read_text()
+    assert f"{100 * results['splits']['test']['greedy']['wer']:.1f}" in page
 
     before = modified(exp)
     card = str(exp / "model" / "README.md")

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from torch.nn import functional
 
-from asr_lstm.augment import AugmentConfig
+from asr_lstm.augment import AugmentConfig, WaveformAugmentation
 from asr_lstm.batching import DataConfig, Draw, collate
 from asr_lstm.callbacks import InterruptSaver, ProgressReport
 from asr_lstm.data import AudioCache, SpeechData, UtteranceDataset
@@ -79,7 +79,8 @@ def make(*, workers: int = 0) -> tuple[CTCTraining, SpeechData]:
     model = Recogniser(features, encoder, units=len(units), augment=AugmentConfig())
     model.front_end.fit(torch.as_tensor(tone_speech(utterance)) for utterance in train)
     config = DataConfig(batch_seconds=2.0, workers=workers)
-    data = SpeechData(train, dev, units, tone_speech, config=config, speed=0.1, seed=7)
+    augment = WaveformAugmentation(AugmentConfig(), rate=features.rate, seed=7)
+    data = SpeechData(train, dev, units, tone_speech, config=config, augment=augment, seed=7)
     task = CTCTraining(
         model,
         units,

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -182,7 +183,8 @@ def report_dropped(dropped: Sequence[Dropped], *, path: str | Path, total: int) 
     Where nothing was dropped, a table that an earlier run left there is removed.
     """
     if not dropped:
-        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to is found when there is something to write
+            Path(path).unlink(missing_ok=True)
         return
     write_dropped(path, dropped)
     counts = Counter(item.reason.partition(":")[0] for item in dropped)

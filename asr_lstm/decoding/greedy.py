@@ -43,7 +43,7 @@ def greedy_decode(logits: Tensor, lengths: Tensor) -> list[list[int]]:
     Raises:
         ValueError: shapes that do not fit, or a length beyond the frames.
     """
-    valid = _valid_frames(logits, lengths)
+    valid = valid_frames(logits, lengths)
     best = logits.argmax(dim=-1)
     kept = valid & (best != BLANK)
     kept[:, 1:] &= best[:, 1:] != best[:, :-1]
@@ -52,7 +52,7 @@ def greedy_decode(logits: Tensor, lengths: Tensor) -> list[list[int]]:
 
 def greedy_units(logits: Tensor, lengths: Tensor) -> list[list[UnitSpan]]:
     """The units of `greedy_decode` with their frames and mean posteriors; arguments and errors as there."""
-    valid = _valid_frames(logits, lengths)
+    valid = valid_frames(logits, lengths)
     sequence, frame = (index.cpu() for index in valid.nonzero(as_tuple=True))
     chosen = logits[valid].float()  # (all frames, units): padding is left out before it can do harm
     best = chosen.argmax(dim=-1)
@@ -71,7 +71,7 @@ def greedy_units(logits: Tensor, lengths: Tensor) -> list[list[UnitSpan]]:
     return spans
 
 
-def _valid_frames(logits: Tensor, lengths: Tensor) -> Tensor:
+def valid_frames(logits: Tensor, lengths: Tensor) -> Tensor:
     """True `(batch, frames)` where a frame belongs to its sequence."""
     if logits.dim() != 3 or logits.shape[2] == 0:
         raise ValueError(f"logits must be (batch, frames, units), not of shape {tuple(logits.shape)}")

@@ -1,4 +1,4 @@
-"""What training will meet, found out before the first step: hours, units, rows it cannot use, memory."""
+"""What the training stage asks before its first step: which rows it can use, their figures, the memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-
 from asr_lstm.corpora.validate import NO_TEXT, Dropped
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig, FrontEnd, make_front_end
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig
+from asr_lstm.preflight.memory import count_parameters, encoder_frames, training_memory
 from asr_lstm.units import BLANK, SPACE_SYMBOL, Units
 
 # What a `Dropped.reason` begins with, beside those of `corpora.validate`.
@@ -25,7 +24,7 @@ NO_DURATION = "no duration"
 TOO_SHORT = "too short for its transcript"
 
 # With fewer examples a unit is hardly learned.
-_RARE = 5
+RARE = 5
 # Speaking rates are compared on a log scale. A normal distribution lies beyond 5 deviations once in two million;
 # a factor of 2 from the median is nothing odd whatever the deviation is.
 _OUTLIER_DEVIATIONS = 5.0
@@ -34,8 +33,6 @@ _MAD_TO_DEVIATION = 1.4826  # of a normal distribution: 1 / its third quartile
 _ENOUGH_FOR_OUTLIERS = 10  # of fewer one cannot say what is usual
 _SHOWN = 3  # of each fault in a line; the attributes have them all
 
-_FLOAT_BYTES = 4
-_TRAINED_COPIES = 4  # parameters, gradients, and the two moments of AdamW
 _GIB = 2**30
 
 
@@ -173,8 +170,8 @@ def _unusable(
         return f"{NO_TEXT}: nothing is left of it after normalisation"
     if not utterance.duration > 0:
         return f"{NO_DURATION}: its manifest row says {utterance.duration:g} s"
-    frames = _frames(front_end, utterance.duration / (1 + speed))
-    needed = len(target) + sum(left == right for left, right in pairwise(target))
+    (frames,) = encoder_frames(front_end, [utterance.duration / (1 + speed)])
+    needed = frames_needed(target)
     if frames < needed:
         fastest = f" at {1 + speed:g} times the speed" if speed else ""
         return (
@@ -184,11 +181,9 @@ def _unusable(
     return None
 
 
-def _frames(front_end: FrontEnd, seconds: float) -> int:
-    """Frames of the encoder for so many seconds."""
-    config = front_end.config
-    rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
-    return int(front_end.output_lengths(torch.tensor([math.floor(seconds * rate)])))
+def frames_needed(target: Sequence[object]) -> int:
+    """Frames that CTC needs for a transcript: one a unit, and one for the blank between two equal ones."""
+    return len(target) + sum(left == right for left, right in pairwise(target))
 
 
 def _figures(
@@ -217,13 +212,13 @@ def _figures(
             units.decode([unit]) or SPACE_SYMBOL: counts[unit] for unit in range(len(units)) if unit != BLANK
         },
         units_per_second=statistics.median(rates),
-        outliers=[(kept[index].id, rates[index]) for index in _outliers(rates)],
+        outliers=[(kept[index].id, rates[index]) for index in find_outliers(rates)],
         parameters=count_parameters(front_end.dims, encoder, units=len(units)),
         memory_gib=training_memory(front_end, encoder, units=len(units), seconds=seconds) / _GIB,
     )
 
 
-def _outliers(rates: Sequence[float]) -> list[int]:
+def find_outliers(rates: Sequence[float]) -> list[int]:
     """The indices of rates (above 0) far from the median: by the median absolute deviation of their logs."""
     if len(rates) < _ENOUGH_FOR_OUTLIERS:
         return []
@@ -234,46 +229,11 @@ def _outliers(rates: Sequence[float]) -> list[int]:
     return [index for index, value in enumerate(logs) if abs(value - median) > bound]
 
 
-def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
-    """How many numbers a `Recogniser` trains, for features of so many dims, without making one."""
-    directions = 2 if encoder.bidirectional else 1
-    outputs = directions * encoder.hidden
-    total = (outputs + 1) * units
-    for inputs in [dims] + [outputs] * (encoder.layers - 1):
-        total += directions * 4 * encoder.hidden * (inputs + encoder.hidden + 1)
-        total += 2 * outputs if encoder.layer_norm else 0
-    return total
-
-
-def training_memory(front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float) -> float:
-    """Estimate the bytes of a float32 training step over so many seconds of audio, padding counted as audio.
-
-    With D directions of H hidden units over d dims in a layer, 4 bytes each:
-    parameters: four times (themselves, gradients, two moments of AdamW);
-    a frame and layer: D (d + 6 H) kept by the LSTM (`asr_lstm.lstm.kernels.autograd`), and 1 D H by the norm;
-    a frame, once: D (10 H + d) in the backward pass of the widest layer, D H before the head, and 4 times
-    the units for logits, log-probabilities and their gradients;
-    a sample: 2, the waveform and a copy. The spectrogram is freed before the peak.
-
-    Python and torch themselves come on top, about 0.6 GiB. Measured peaks lay between 0.97 and 1.25 times the rest
-    (3 layers of 256 and 5 of 384, 60 and 240 s).
-    """
-    directions = 2 if encoder.bidirectional else 1
-    outputs = directions * encoder.hidden
-    widths = [front_end.dims] + [outputs] * (encoder.layers - 1)
-    kept = sum(directions * (dims + 6 * encoder.hidden) + outputs for dims in widths)
-    once = directions * (10 * encoder.hidden + max(widths)) + outputs + 4 * units
-    samples = seconds * front_end.config.rate if front_end.config.kind == "log_mel" else 0
-    numbers = _frames(front_end, seconds) * (kept + once) + 2 * samples
-    parameters = count_parameters(front_end.dims, encoder, units=units)
-    return _FLOAT_BYTES * (_TRAINED_COPIES * parameters + numbers)
-
-
 def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:
     warnings = []
-    if rare := [f"{unit!r} {count}" for unit, count in figures.unit_counts.items() if count < _RARE]:
+    if rare := [f"{unit!r} {count}" for unit, count in figures.unit_counts.items() if count < RARE]:
         warnings.append(
-            f"{len(rare)} units occur fewer than {_RARE} times and will hardly be learned "
+            f"{len(rare)} units occur fewer than {RARE} times and will hardly be learned "
             f"({_few(rare, most=10)}); add data, or map them to other characters"
         )
     if figures.outliers:
@@ -287,7 +247,7 @@ def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:
             f"the longest utterance has {figures.longest:.1f} s and a batch {batch_seconds:g} s: it makes a "
             "batch by itself; cut such utterances if memory is short"
         )
-    memory = _machine_gib()
+    memory = machine_gib()
     if memory is not None and figures.memory_gib > memory:
         warnings.append(
             f"the longest batch needs about {figures.memory_gib:.1f} GiB and this machine has {memory:.1f}; "
@@ -296,7 +256,8 @@ def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:
     return warnings
 
 
-def _machine_gib() -> float | None:
+def machine_gib() -> float | None:
+    """Memory of this machine, None where it does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

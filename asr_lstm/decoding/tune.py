@@ -1,0 +1,116 @@
+"""Finding the weights of a decoder on a dev set: a grid, then finer ones around its best point."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from asr_lstm.decoding.beam import BeamDecoder
+from asr_lstm.scoring import count_errors
+
+# For a word model: published weights for CTC lie in between (Hannun et al. 2014, Amodei et al. 2016).
+GRID: Mapping[str, Sequence[float]] = {"alpha": (0.0, 0.4, 0.8, 1.2), "beta": (-1.0, 0.0, 1.0, 2.0)}
+REFINEMENTS = 2  # each halves the steps; a quarter of the grid's is finer than what a dev set can tell
+
+Point = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TuningRow:
+    """One point of the surface.
+
+    Attributes:
+        weights: by name.
+        wer: word error rate there, a fraction.
+    """
+
+    weights: dict[str, float]
+    wer: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was tried.
+
+    Attributes:
+        rows: every point, in the order in which they were tried.
+        best: the one with the lowest rate; of equal ones the first.
+    """
+
+    rows: list[TuningRow]
+    best: TuningRow
+
+
+def tune(
+    transcribe: Callable[[Point], Sequence[str]],
+    references: Sequence[str],
+    grid: Mapping[str, Sequence[float]],
+    *,
+    refinements: int = REFINEMENTS,
+) -> Tuning:
+    """Find the weights with the fewest word errors.
+
+    Args:
+        transcribe: weights by name to the texts of the dev set.
+        references: what was said, normalised as these texts are.
+        grid: the values of each weight to begin with; all combinations are tried.
+        refinements: how often the neighbours of the best point so far are tried at half the distance.
+
+    Raises:
+        ValueError: an empty grid, or texts that are not as many as the references.
+    """
+    if not grid or not all(grid.values()):
+        raise ValueError("grid: give at least one value of at least one weight")
+    steps = {name: _smallest_gap(values) / 2 for name, values in grid.items()}
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    rows: list[TuningRow] = []
+    for _ in range(refinements + 1):
+        tried = [row.weights for row in rows]
+        rows += [_row(transcribe, references, point) for point in points if point not in tried]
+        best = min(rows, key=lambda row: row.wer)
+        points = _neighbours(best.weights, steps)
+        steps = {name: step / 2 for name, step in steps.items()}
+    return Tuning(rows, best)
+
+
+def tune_beam(
+    decoder: BeamDecoder,
+    logits: Sequence[Tensor],
+    references: Sequence[str],
+    *,
+    grid: Mapping[str, Sequence[float]] = GRID,
+    refinements: int = REFINEMENTS,
+) -> Tuning:
+    """Tune numbers of a decoder's configuration.
+
+    Args:
+        decoder: with its models.
+        logits: of each utterance of the dev set, (frames, units), computed once.
+        references: what was said, normalised as the units say.
+        grid: fields of `BeamConfig` and their values.
+        refinements: as of `tune`.
+    """
+
+    def transcribe(point: Point) -> list[str]:
+        return [nbest[0].text for nbest in decoder.with_config(**point, nbest=1).decode_each(logits)]
+
+    return tune(transcribe, references, grid, refinements=refinements)
+
+
+def _row(transcribe: Callable[[Point], Sequence[str]], references: Sequence[str], point: Point) -> TuningRow:
+    counts = count_errors(references, transcribe(point))
+    return TuningRow(dict(point), int(counts.errors.sum()) / max(int(counts.length.sum()), 1))
+
+
+def _neighbours(point: Point, steps: Point) -> list[dict[str, float]]:
+    around = [[value - steps[name], value, value + steps[name]] for name, value in point.items()]
+    return [dict(zip(point, values, strict=True)) for values in itertools.product(*around)]
+
+
+def _smallest_gap(values: Sequence[float]) -> float:
+    """The least distance of two values; 0 where there is only one, which then stays as it is."""
+    ordered = sorted(set(values))
+    return min((b - a for a, b in itertools.pairwise(ordered)), default=0.0)
