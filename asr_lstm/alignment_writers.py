@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asr_lstm.align import Alignment, TimedSpan
+    from asr_lstm.alignment import Alignment, TimedSpan
 
 _PLACES = 3  # milliseconds: finer than any frame
 _CONFIDENCE_PLACES = 4

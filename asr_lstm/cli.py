@@ -79,7 +79,32 @@ def _preflight(arguments: list[str]) -> int:
     """look through training data before training: preflight --manifest FILE"""
     from asr_lstm.preflight.command import preflight_command
 
-    return _call(preflight_command, arguments, verb="preflight")
+    return _call(preflight_command, arguments, verb="preflight", several="manifest")
+
+
+def _align(arguments: list[str]) -> int:
+    """when each word of known text is said: align --model BUNDLE --manifest FILE [--format textgrid]"""
+    from asr_lstm.alignment import align_command
+
+    return _call(align_command, arguments, verb="align")
+
+
+def _lm(arguments: list[str]) -> int:
+    """language models of words: lm train | perplexity | interpolate ..."""
+    from asr_lstm.lm.commands import interpolate_command, ngram_train_command, perplexity_command
+
+    actions: dict[str, Callable[..., int]] = {
+        "train": ngram_train_command,
+        "perplexity": perplexity_command,
+        "interpolate": interpolate_command,
+    }
+    action = arguments[0] if arguments else "--help"
+    if action in ("-h", "--help"):
+        print(f"asr-lstm lm ACTION ...; ACTION is one of {', '.join(actions)}; each has --help")
+        return DONE if arguments else NO_SENSE
+    if action not in actions:
+        return _complain(f"asr-lstm lm: no such action: {action}; there are {', '.join(actions)}")
+    return _call(actions[action], arguments[1:], verb=f"lm {action}")
 
 
 def _report(arguments: list[str]) -> int:
@@ -93,7 +118,9 @@ def _doctor(arguments: list[str]) -> int:
     """what this machine has, and what to do about what it lacks: doctor [--build]"""
     from asr_lstm.doctor import doctor_command
 
-    return _call(doctor_command, arguments, verb="doctor")
+    if unknown := sorted(set(arguments) - {"--build"}):  # no parser here: it may be what is broken
+        return _complain(f"asr-lstm doctor: no such option: {unknown[0]}; there is --build")
+    return doctor_command(build="--build" in arguments)
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -116,13 +143,21 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "preflight": _preflight,
     "evaluate": _evaluate,
     "transcribe": _transcribe,
+    "align": _align,
+    "lm": _lm,
     "report": _report,
     "doctor": _doctor,
 }
 
 
 def _call(
-    function: Callable[..., int], arguments: list[str], *, verb: str, files: str = "", positional: str = ""
+    function: Callable[..., int],
+    arguments: list[str],
+    *,
+    verb: str,
+    files: str = "",
+    positional: str = "",
+    several: str = "",
 ) -> int:
     """Parse what a function takes from its signature and call it.
 
@@ -132,6 +167,7 @@ def _call(
         verb: for messages.
         files: name of the argument that takes all positional ones.
         positional: name of the one argument that is not an option.
+        several: name of an option that takes one path or more.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -140,9 +176,12 @@ def _call(
         parser.add_argument(files, nargs="+", type=Path, help="the files")
     if positional:
         parser.add_argument(positional, type=Path, help="the folder")
-    parser.add_function_arguments(function, skip={files, positional})
+    if several:
+        option = {"nargs": "+", "action": "extend", "type": Path, "required": True}
+        parser.add_argument(f"--{several}", help="one or more paths", **option)
+    parser.add_function_arguments(function, skip={files, positional, several})
     try:
-        options = parser.parse_args(arguments).as_dict()
+        options = parser.instantiate(parser.parse_args(arguments)).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return _complain(f"asr-lstm {verb}: {' '.join(lines)}; see asr-lstm {verb} --help")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_lstm.bundle import write_card
+from asr_lstm.config import RECIPE_NAME, write_settings
 from asr_lstm.corpora import Prepared
 from asr_lstm.experiment import Experiment, model_card, write_recognitions
 from asr_lstm.manifest import read_manifest, write_manifest
@@ -49,6 +50,7 @@ def run_folds(experiment: Experiment, folds: Mapping[str, Prepared]) -> FoldTest
     for number, (name, prepared) in enumerate(folds.items(), start=1):
         experiment.console.print(f"fold {number} of {len(folds)}: {name}", highlight=False)
         fold = experiment.fold(name)
+        write_settings(fold.folder / RECIPE_NAME, fold.recipe)
         fold.train(prepared.manifests)
         decoded = fold.decode(prepared.manifests)
         results = fold.score(prepared.manifests, decoded, notes=prepared.notes)

@@ -34,7 +34,7 @@ GROUPS = [
         "report",
         "pages",
         "doctor",
-        "align",
+        "alignment",
         "alignment_writers",
         "export",
     },

@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from asr_lstm.cli import main
+from asr_lstm.manifest import read_manifest
 from asr_lstm.report import read_results
 from asr_lstm.schedule import TrainingConfig
 
@@ -220,3 +222,154 @@ def test_a_corrected_transcript_is_scored_anew(outside: Path) -> None:
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
     assert read_results("exp/pulses/results.json").splits["test"]["greedy"].words == before.words + 3
+
+
+# --- folds
+
+FOLDS = """
+
+def prepare_folds(output, *, voices=3):
+    from asr_lstm.corpora import Prepared
+    from asr_lstm.manifest import read_manifest
+
+    rows = [row for path in prepare_pulses(Path(output) / "all").values() for row in read_manifest(path)]
+
+    def write(name, chosen):
+        chosen = list(chosen)
+        path = Path(output) / name
+        write_manifest(path, chosen)
+        return path
+
+    parts = [(f"v{voice}", rows[voice::voices]) for voice in range(voices)]
+    folds = {}
+    for name, part in parts:
+        others = [row for row in rows if row not in part]
+        folds[name] = Prepared({
+            "train": write(f"{name}/train.jsonl", others[10:]),
+            "dev": write(f"{name}/dev.jsonl", others[:10]),
+            "test": write(f"{name}/test.jsonl", part),
+        }, notes=[f"without {name}"])
+    whole = {"train": write("train.jsonl", rows[10:]), "dev": write("dev.jsonl", rows[:10])}
+    return Prepared(whole, notes=["crossed"], folds=folds)
+"""
+
+
+@pytest.fixture
+def crossed(outside: Path) -> Path:
+    """The same corpus in three folds."""
+    (outside / "pulses" / "pulse_corpus.py").write_text(CORPUS + FOLDS)
+    path = outside / "pulses" / "recipe.yaml"
+    recipe = path.read_text().replace("prepare_pulses", "prepare_folds").replace("{count: 60}", "{}")
+    path.write_text(recipe.replace("epochs: 12", "epochs: 1"))
+    return outside
+
+
+def decoded_texts(folder: Path, split: str) -> list[str]:
+    lines = (folder / "decoded" / f"{split}.greedy.jsonl").read_text().splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
+def test_each_fold_is_trained_tested_and_pooled(crossed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "pulses"]) == 0
+    assert "fold 2 of 3: v1" in capsys.readouterr().out
+    exp = crossed / "exp" / "pulses"
+    results = read_results(exp / "results.json")
+    assert list(results.splits) == ["dev", "test-v0", "test-v1", "test-v2", "test"]
+    assert results.notes[0] == "crossed"
+    assert any("test-*" in note for note in results.notes)
+    assert set(results.metrics["folds"]) == {"v0", "v1", "v2"}
+    pooled, ids = [], []
+    for name in ("v0", "v1", "v2"):
+        fold = exp / "folds" / name
+        for made in ("manifests/train.jsonl", "model/model.safetensors", "model/README.md", "recipe.yaml"):
+            assert (fold / made).is_file()
+        own = read_results(fold / "results.json")
+        assert set(own.splits) == {"dev", "test"}
+        assert f"without {name}" in own.notes
+        assert own.splits["test"]["greedy"] == results.splits[f"test-{name}"]["greedy"]
+        # Trained without what it is tested on.
+        tested = read_manifest(fold / "manifests" / "test.jsonl")
+        assert not {row.path for row in tested} & {
+            row.path for row in read_manifest(fold / "manifests" / "train.jsonl")
+        }
+        assert read_manifest(exp / "manifests" / f"test-{name}.jsonl") == tested
+        assert decoded_texts(exp, f"test-{name}") == decoded_texts(fold, "test")
+        pooled += decoded_texts(fold, "test")
+        ids += [row.id for row in tested]
+    assert decoded_texts(exp, "test") == pooled
+    assert [row.id for row in read_manifest(exp / "manifests" / "test.jsonl")] == ids
+    whole = results.splits["test"]["greedy"]
+    parts = [results.splits[f"test-{name}"]["greedy"] for name in ("v0", "v1", "v2")]
+    assert (whole.utterances, whole.words) == (85, sum(part.words for part in parts))
+    assert whole.wer * whole.words == pytest.approx(sum(part.wer * part.words for part in parts))
+    assert (exp / "model" / "model.safetensors").is_file()
+
+
+def test_folds_that_are_done_are_not_done_again(crossed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted in the second fold, the recipe goes on with it; done, it does nothing."""
+    from asr_lstm import fit as module
+    from asr_lstm.errors import TrainingInterrupted
+
+    fit, calls = module.fit, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        calls.append(options["output"].name)
+        if len(calls) == 2:
+            raise TrainingInterrupted("interrupted")
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(module, "fit", interrupted)
+    assert main(["recipe", "pulses"]) == 130
+    assert not (crossed / "exp" / "pulses" / "results.json").exists()
+    assert main(["recipe", "pulses"]) == 0
+    assert calls == ["v0", "v1", "v1", "v2", "pulses"]
+
+    before = modified(crossed / "exp")
+    assert main(["recipe", "pulses"]) == 0
+    assert len(calls) == 5
+    changed = {path for path, time in modified(crossed / "exp").items() if time != before[path]}
+    assert {Path(path).name for path in changed} <= {"README.md", "recipe.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"test": write', '"exam": write', "fold v0"),
+        ('f"v{voice}"', 'f"../v{voice}"', "its name must be"),
+        (
+            "folds[name] = Prepared({",
+            'folds[name] = Prepared(folds={"x": Prepared({})}, manifests={',
+            "of its own",
+        ),
+        (
+            "rows[:10])}\n    return",
+            'rows[:10]), "test-v1": write("t.jsonl", rows[:5])}\n    return',
+            "rename it",
+        ),
+        (
+            'write(f"{name}/train.jsonl", others[10:])',
+            'write(f"{name}/train.jsonl", rows)',
+            "also in the training",
+        ),
+    ],
+)
+def test_folds_that_make_no_sense_are_refused(
+    crossed: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, said: str
+) -> None:
+    source = crossed / "pulses" / "pulse_corpus.py"
+    source.write_text(source.read_text().replace(old, new))
+    assert main(["recipe", "pulses"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (crossed / "exp" / "pulses" / "model").exists()
+
+
+def test_each_split_stands_in_the_place_of_its_name(outside: Path) -> None:
+    """Whatever the corpus calls its files, a report finds them."""
+    source = outside / "pulses" / "pulse_corpus.py"
+    source.write_text(source.read_text().replace('f"{split}.jsonl"', '"deep" / f"the-{split}.jsonl"'))
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
+    exp = outside / "exp" / "pulses"
+    for split in ("train", "dev", "test"):
+        assert read_manifest(exp / "manifests" / f"{split}.jsonl") == read_manifest(
+            exp / "manifests" / "deep" / f"the-{split}.jsonl"
+        )

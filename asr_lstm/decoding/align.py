@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ def align_units(logits: Tensor, target: Sequence[int]) -> list[UnitSpan]:
 
 def frames_needed(target: Sequence[int]) -> int:
     """The fewest frames that can write a text: one a unit, and a blank between two that are equal."""
-    return len(target) + sum(one == other for one, other in zip(target[:-1], target[1:], strict=True))
+    return len(target) + sum(one == other for one, other in pairwise(target))
 
 
 def _spans(path: Sequence[int], posteriors: Sequence[float]) -> list[UnitSpan]:

@@ -15,8 +15,7 @@ BINS = 15  # as in Guo et al. 2017
 # Confidences of 0 and 1 have no log-odds; beyond these a posterior says nothing that counts.
 _LEAST, _MOST = 1e-4, 1 - 1e-4
 # Keeps weights finite where the scores part right from wrong without a fault; far below what data can tell.
-_RIDGE = 1e-3
-_NEWTON_STEPS = 50
+_RIDGE = 1e-6
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +46,7 @@ class Calibration:
 
 
 def fit_calibration(scores: ArrayLike, correct: ArrayLike) -> Calibration:
-    """The calibration of the greatest likelihood (logistic regression by Newton's method).
+    """The calibration of the greatest likelihood (logistic regression).
 
     Args:
         scores: `(words,)` or `(words, scores)` in 0 .. 1, such as `word_scores` of a dev set.
@@ -64,14 +63,17 @@ def fit_calibration(scores: ArrayLike, correct: ArrayLike) -> Calibration:
         raise DataError(
             "confidences cannot be calibrated where all words are right or all wrong; use more data"
         )
+    from scipy.optimize import minimize
+
     inputs = np.column_stack([odds, np.ones(len(odds))])
-    prior = np.append(np.ones(odds.shape[1]), 0.0)  # scores are taken at their word where data say little
-    weights = prior.copy()
-    for _ in range(_NEWTON_STEPS):
-        guess = _sigmoid(inputs @ weights)
-        slope = inputs.T @ (right - guess) - _RIDGE * (weights - prior)
-        curve = inputs.T @ (inputs * (guess * (1 - guess))[:, None]) + _RIDGE * np.eye(len(weights))
-        weights = weights + np.linalg.solve(curve, slope)
+    signs = 1 - 2 * right
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        margins = signs * (inputs @ weights)
+        slope = inputs.T @ (signs * _sigmoid(margins)) / len(right) + _RIDGE * weights
+        return float(np.logaddexp(0, margins).mean() + _RIDGE * (weights @ weights) / 2), slope
+
+    weights = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="BFGS").x
     return Calibration(tuple(weights[:-1].tolist()), float(weights[-1]))
 
 

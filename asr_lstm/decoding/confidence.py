@@ -27,14 +27,29 @@ def nbest_confidences(nbest: Sequence[Hypothesis]) -> list[float]:
     Raises:
         ValueError: no text.
     """
-    if not nbest:
-        raise ValueError("nbest: there is no text")
-    totals = np.array([one.total for one in nbest])
-    posteriors = np.exp(totals - np.logaddexp.reduce(totals))
+    return draw_confidences(nbest, [nbest])
+
+
+def draw_confidences(nbest: Sequence[Hypothesis], draws: Sequence[Sequence[Hypothesis]]) -> list[float]:
+    """Likewise, of the texts that draws of Monte-Carlo dropout have it: the mean over the draws.
+
+    Args:
+        nbest: texts of one utterance, best first, whose first one's words are asked for.
+        draws: the texts of each draw, best first; a draw with a single one votes for or against each word.
+
+    Raises:
+        ValueError: no text, no draw, or one without a text.
+    """
+    if not nbest or not draws or not all(draws):
+        raise ValueError("nbest: there is no text, or a draw has none")
     words = [word.word for word in nbest[0].words]
     mass = np.zeros(len(words))
-    for one, posterior in zip(nbest, posteriors, strict=True):
-        mass += posterior * np.array(agreement(words, [word.word for word in one.words]), np.float64)
+    for draw in draws:
+        totals = np.array([one.total for one in draw])
+        posteriors = np.exp(totals - np.logaddexp.reduce(totals))
+        for one, posterior in zip(draw, posteriors, strict=True):
+            heard = agreement(words, [word.word for word in one.words])
+            mass += posterior / len(draws) * np.array(heard, np.float64)
     return [min(float(value), 1.0) for value in mass]
 
 

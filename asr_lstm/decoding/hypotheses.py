@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,16 +85,16 @@ def best_hypotheses(
         nbest: how many.
     """
     beam, entries = last.beam, np.flatnonzero(last.complete[: last.count])
-    acoustic = np.logaddexp(beam["blank"], beam["unit"])
+    acoustic = beam["both"].copy()
     cut: dict[int, list[int]] = {}
     if not len(entries):
         entries = np.arange(last.count)
-        for i in entries:
+        for i in range(last.count):
             cut[i] = _without_last_word(trace_back(last.trace, beam["node"][i]), spelling)
             acoustic[i] = ctc_score(logits, cut[i])
     total = acoustic + alpha * beam["language"] + unit_alpha * beam["unit_language"] + beam["bonus"]
     found: dict[str, Hypothesis] = {}
-    for i in entries[np.argsort(-total[entries], kind="stable")]:
+    for i in entries[np.argsort(-total[entries], kind="stable")].tolist():
         ids = cut[i] if cut else trace_back(last.trace, beam["node"][i])
         text = units.decode(ids)
         if text not in found:
@@ -109,7 +110,8 @@ def best_hypotheses(
             )
         if len(found) == nbest:
             break
-    return list(found.values())
+    # A lexicon may leave no way at all through logits of which some are -inf.
+    return list(found.values()) or [Hypothesis("", (), -math.inf, 0.0, 0.0, 0.0, -math.inf, ())]
 
 
 def ctc_score(logits: Tensor, ids: Sequence[int]) -> float:

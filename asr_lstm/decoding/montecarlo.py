@@ -2,19 +2,19 @@
 
 A recogniser trained with variational dropout is approximately Bayesian: each draw of its masks is a draw of its
 weights from their posterior (Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent
-Neural Networks", arXiv 1512.05287, section 4).
+Neural Networks", arXiv 1512.05287, section 4). The mean of the draws' posteriors gives the transcript; the draws' own
+transcripts, in so far as they differ from it, say where it is doubtful (`confidence.draw_confidences`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from asr_lstm.decoding.words import WordSpan
 from asr_lstm.errors import ConfigError
 from asr_lstm.lstm import LockedDropout
 from asr_lstm.lstm.layer import LSTMLayer
@@ -63,25 +63,6 @@ def sample_log_probs(
 def mean_log_probs(draws: Tensor) -> Tensor:
     """Logarithm of the mean posterior: (samples, frames, units) -> (frames, units), to be decoded like logits."""
     return draws.logsumexp(0) - math.log(len(draws))
-
-
-def disagreement(draws: Tensor) -> Tensor:
-    """How far the draws differ in each frame: (samples, frames, units) -> (frames,), in nats.
-
-    It is the mutual information of the unit and the weights, the entropy of the mean less the mean entropy
-    (Houlsby et al. 2011, "Bayesian Active Learning for Classification and Preference Learning", arXiv 1112.5745,
-    equation 2): 0 where all draws say the same, however unsure each may be.
-    """
-    return (_entropy(mean_log_probs(draws)) - _entropy(draws).mean(0)).clamp(min=0)
-
-
-def word_disagreement(words: Sequence[WordSpan], frames: Tensor) -> list[float]:
-    """The greatest disagreement in the frames of each word; `frames` is (frames,) from `disagreement`."""
-    return [float(frames[word.start : word.end].max()) for word in words]
-
-
-def _entropy(log_probs: Tensor) -> Tensor:
-    return -(log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
 
 
 @contextmanager

@@ -219,11 +219,11 @@ def choose_units(frame, weights, room):
             spare -= frame[unit] > floor
     count = np.int64(0)
     for unit in range(1, len(frame)):
-        room.index[unit] = -1
+        room.rank[unit] = -1
         at_floor = frame[unit] == floor and spare > 0 and floor > NOWHERE
         if frame[unit] > floor or at_floor:
             spare -= at_floor
-            room.index[unit] = count
+            room.rank[unit] = count
             room.tried[count] = unit
             count += 1
     return count
@@ -257,17 +257,18 @@ def stay(old, count, frame, stamp, room):
     for i in range(count):
         entry = old[i]
         last = entry.last
-        entry.next_blank = log_add(entry.blank, entry.unit) + frame[0]
+        entry.next_blank = entry.both + frame[0]
         entry.next_unit = NOWHERE
         if last >= 0:
             entry.next_unit = entry.unit + frame[last]
         j = room.parents[i]
         if j >= 0:
             # A unit that follows itself is a new one after a blank alone.
-            before = old[j].blank if old[j].last == last else log_add(old[j].blank, old[j].unit)
+            before = old[j].blank if old[j].last == last else old[j].both
             entry.next_unit = log_add(entry.next_unit, before + frame[last])
-            if room.index[last] >= 0:
-                room.taken[j, room.index[last]] = stamp
+            if room.rank[last] >= 0:
+                room.taken[j, room.rank[last]] = stamp
+        entry.next_both = log_add(entry.next_blank, entry.next_unit)
 
 
 @compiled
@@ -294,13 +295,12 @@ def find_candidates(old, count, frame, tables, weights, rows, stamp, room):
         entry = old[i]
         rest = weights.word_weight * entry.language + weights.unit_weight * entry.unit_language + entry.bonus
         expected = look_ahead(entry.place, entry.open, ahead, modes, weights)
-        candidates[i].score = log_add(entry.next_blank, entry.next_unit) + rest + expected
+        candidates[i].score = entry.next_both + rest + expected
         candidates[i].origin = i
         candidates[i].choice = STAY
-        both = log_add(entry.blank, entry.unit)
         for number in range(tried):
             unit = room.tried[number]
-            score = (entry.blank if unit == entry.last else both) + frame[unit]
+            score = (entry.blank if unit == entry.last else entry.both) + frame[unit]
             if score == NOWHERE or taken[i, number] == stamp:
                 continue
             place, is_open, _, ended, bonus = write(
@@ -337,8 +337,8 @@ def extend(new, entry, unit, frame, tables, weights, rows, trace):
         modes,
         weights,
     )
-    before = entry.blank if unit == entry.last else log_add(entry.blank, entry.unit)
-    new.blank, new.unit = NOWHERE, before + frame[unit]
+    new.blank = NOWHERE
+    new.unit = new.both = (entry.blank if unit == entry.last else entry.both) + frame[unit]
     new.place, new.open, new.hot = place, is_open, hot
     new.bonus += bonus
     if ended:
@@ -398,11 +398,13 @@ def advance(old, new, count, frame, stamp, tables, weights, rows, room, trace):
     kept = 0
     for index in range(size):
         candidate = candidates[index]
-        if candidate.score > floor or (candidate.score == floor and spare > 0):
-            spare -= candidate.score == floor
+        at_floor = candidate.score == floor and spare > 0 and floor > NOWHERE
+        if candidate.score > floor or at_floor:
+            spare -= at_floor
             new[kept] = old[candidate.origin]
             if candidate.choice == STAY:
                 new[kept].blank, new[kept].unit = new[kept].next_blank, new[kept].next_unit
+                new[kept].both = new[kept].next_both
             else:
                 entry = old[candidate.origin]
                 extend(new[kept], entry, candidate.choice, frame, tables, weights, rows, trace)

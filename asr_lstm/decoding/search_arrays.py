@@ -27,8 +27,10 @@ ENTRY = np.dtype(
         ("parent", np.uint64),  # the key of the prefix without its last unit
         ("blank", np.float64),  # log-probability of the frames so far writing it and ending in a blank
         ("unit", np.float64),  # the same, ending in its last unit
-        ("next_blank", np.float64),  # both after the frame that is being read, if no unit is added
+        ("both", np.float64),  # the sum of the two
+        ("next_blank", np.float64),  # all three after the frame that is being read, if no unit is added
         ("next_unit", np.float64),
+        ("next_both", np.float64),
         ("language", np.float64),  # log-probability of its finished words
         ("unit_language", np.float64),  # log-probability of its units by the unit model
         ("bonus", np.float64),  # all else that is added to the score
@@ -147,7 +149,7 @@ class Room(NamedTuple):
         candidates: of `CANDIDATE`, (beam * (tried + 1),).
         scores: as many numbers.
         tried: (units,) the units tried in the frame, rising.
-        index: (units,) where a unit stands among them; -1 where it does not.
+        rank: (units,) where a unit stands among them; -1 where it does not.
         taken: (beam, tried) in which frame the extension was last found in the beam itself.
         table: open hash table from a key to its entry.
         parents: (beam,) the entry that is a prefix without its last unit; -1 where it is not in the beam.
@@ -156,7 +158,7 @@ class Room(NamedTuple):
     candidates: Records
     scores: NDArray[np.float64]
     tried: Int32
-    index: Int32
+    rank: Int32
     taken: Int32
     table: Int32
     parents: Int32
@@ -188,7 +190,7 @@ def new_room(weights: Weights, units: int) -> Room:
         candidates=np.zeros(most, CANDIDATE),
         scores=np.zeros(max(most, units)),
         tried=np.zeros(units, np.int32),
-        index=np.zeros(units, np.int32),
+        rank=np.zeros(units, np.int32),
         taken=np.zeros((weights.beam, tried), np.int32),
         table=np.zeros(table, np.int32),
         parents=np.zeros(weights.beam, np.int32),

@@ -76,7 +76,7 @@ class Spelling:
         return [(first, end) for first, end in spans if any(self.texts[unit] for unit in ids[first:end])]
 
     def array(self) -> NDArray[np.int32]:
-        """The same for compiled code: (units, 1 + most letters), first 1 where a word begins, then letters, then -1."""
+        """The same for compiled code: (units, 1 + most letters), 1 where a word begins, letters, and -1 for none."""
         letters = [self.encode(text) for text in self.texts]
         table = np.full((len(letters), 1 + max(map(len, letters))), -1, np.int32)
         table[:, 0] = self.begins

@@ -117,4 +117,4 @@ def _frozen(table: Table) -> Table:
             part = np.ascontiguousarray(part).view(np.ndarray)
             part.flags.writeable = False
         parts.append(_frozen(part) if isinstance(part, tuple) else part)
-    return cast(Table, type(table)(*parts))
+    return type(table)(*parts)

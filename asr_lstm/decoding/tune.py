@@ -106,7 +106,10 @@ def _row(transcribe: Callable[[Point], Sequence[str]], references: Sequence[str]
 
 
 def _neighbours(point: Point, steps: Point) -> list[dict[str, float]]:
-    around = [[value - steps[name], value, value + steps[name]] for name, value in point.items()]
+    # A weight with a single value has a step of 0, and so no neighbours.
+    around = [
+        dict.fromkeys([value - steps[name], value, value + steps[name]]) for name, value in point.items()
+    ]
     return [dict(zip(point, values, strict=True)) for values in itertools.product(*around)]
 
 

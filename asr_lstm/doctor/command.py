@@ -21,6 +21,7 @@ def examine(*, build: bool = False) -> dict[str, list[Check]]:
         ("Packages", "python", packages.check_python, "BROKEN"),
         ("Packages", "packages", packages.check_needed, "BROKEN"),
         ("Packages", "torch pair", packages.check_torch, "BROKEN"),
+        ("Packages", "audio", packages.check_audio, "BROKEN"),
         ("LSTM kernel", "kernel", partial(kernel.check_kernel, build=build), "BROKEN"),
         ("Machine", "processor", machine.check_processor, "note"),
         ("Machine", "precision", machine.check_precision, "BROKEN"),

@@ -42,6 +42,7 @@ EXTRAS = (
     ("uvicorn", "the HTTP server, with fastapi"),
     ("ray", "tunes settings in parallel"),
 )
+_AUDIO = ("numpy", "soundfile", "soxr")
 _TORCH_PAIR = ("torch==2.11.*", "torchaudio==2.11.*")
 
 
@@ -117,20 +118,31 @@ def satisfies(version: str, requirement: str) -> bool:
         return True
 
 
+def check_audio() -> Iterator[Check]:
+    """Whether what reads audio loads: soundfile needs the library libsndfile, soxr its own."""
+    for name in _AUDIO:
+        if fault := _load_fault(name):
+            yield Check("audio", "BROKEN", fault, pip_install("--force-reinstall", name))
+            return
+    yield Check("audio", "ok", f"{', '.join(_AUDIO)} load")
+
+
+def _load_fault(name: str) -> str:
+    """Why a package does not load, "" where it does."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a library it lacks, symbols that another one lacks, its own refusal
+        return f"{name} does not load ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    return ""
+
+
 def check_torch() -> Iterator[Check]:
     """Whether torch and torchaudio load, and were made for each other."""
-    versions = {}
     for name in ("torch", "torchaudio"):
-        try:
-            versions[name] = str(importlib.import_module(name).__version__)
-        except (
-            Exception
-        ) as error:  # missing libraries, symbols that the other one lacks, and their own refusals
-            reason = " ".join(str(error).split())[:200]
-            text = f"{name} does not load ({type(error).__name__}: {reason})"
-            yield Check("torch pair", "BROKEN", text, pip_install(*_TORCH_PAIR))
+        if fault := _load_fault(name):
+            yield Check("torch pair", "BROKEN", fault, pip_install(*_TORCH_PAIR))
             return
-    torch, torchaudio = versions["torch"], versions["torchaudio"]
+    torch, torchaudio = (str(importlib.import_module(name).__version__) for name in ("torch", "torchaudio"))
     if torch.split(".")[:2] == torchaudio.split(".")[:2]:
         yield Check("torch pair", "ok", f"torch {torch} and torchaudio {torchaudio} belong together and load")
     else:

@@ -87,7 +87,7 @@ def _describe(model: NgramModel, arrays: dict[str, NDArray[Any]]) -> tuple[bytes
 
 
 def load_binary(path: str | Path) -> NgramModel:
-    """Map a binary model into memory; what is not asked of it is never read.
+    """Map a binary model into memory; what is not asked of it is never read, and so its numbers are not checked.
 
     Raises:
         DataError: the file cannot be read, is no binary model, or is of another version, cut short or damaged.

@@ -66,7 +66,8 @@ class _Part:
     """One of the models, walked along with the mixture.
 
     Attributes:
-        numbers: of the mixture's words in this model, -1 for one that it lacks.
+        places: the numbers of this model's words in the mixture.
+        numbers: the numbers of the mixture's words in this model, -1 for one that it lacks.
         states: the model's state at each node of the mixture.
         nodes: the mixture's node for each of the model's.
     """
@@ -74,9 +75,7 @@ class _Part:
     def __init__(self, model: NgramModel, words: list[str]) -> None:
         self.model = model
         places = {word: number for number, word in enumerate(words)}
-        self.places = np.array(
-            [places[word] for word in model.words], np.int32
-        )  # of its words in the mixture
+        self.places = np.array([places[word] for word in model.words], np.int32)
         self.numbers = np.full(len(words), -1, np.int32)
         self.numbers[self.places] = np.arange(len(model), dtype=np.int32)
         self.nodes = np.zeros(len(model.trie.backoffs), np.int32)

@@ -13,7 +13,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function) -> _Function:
     """Decorate a function of arrays and numbers: compiled at its first call, free of the interpreter's lock.
 
-    The machine code is kept beside the module, else in the user's cache, else for this process alone.
+    The machine code is kept beside the module, else in the user's cache, else for this process alone. It is made
+    again when its module changes, but not when only another one does whose compiled functions it calls: whoever
+    changes such a function deletes the package's __pycache__.
     """
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True)(function))

@@ -16,8 +16,9 @@ from asr_lstm.units import SPACE_SYMBOL
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# The end of a sentence: its mark, quotes or brackets that close, white space, and no lower-case letter next.
-_SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(\s+)(?!["'“‘«(\[]*[a-z])""")
+# The end of a sentence: its mark, quotes or brackets that close, and white space.
+_SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(\s+)""")
+_OPENING = "\"'“‘«([-—"
 _TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Messrs|Dr|St|Prof|Rev|Capt|Col|Gen|Sr|Jr|No|[A-Z])\.$")
 
 
@@ -77,7 +78,8 @@ def split_sentences(lines: Iterable[str]) -> Iterator[str]:
 def _split_paragraph(text: str) -> Iterator[str]:
     start = 0
     for match in _SENTENCE_END.finditer(text):
-        if text[match.start()] == "." and _TITLES.search(text, start, match.start() + 1):
+        following = text[match.end() : match.end() + 3].lstrip(_OPENING)
+        if following[:1].islower() or _TITLES.search(text, start, match.start() + 1):
             continue
         yield text[start : match.start(1)]
         start = match.end(1)

@@ -195,7 +195,8 @@ def _link(begin: Ints, words: Ints, probs: Floats, following: Ints, backoffs: Fl
 
 def ngram_parents(begin: Ints, ngrams: NDArray[Any]) -> NDArray[np.int64]:
     """The nodes whose children the n-grams are."""
-    return np.searchsorted(begin, ngrams, side="right") - 1
+    # Of one type with `begin`: of another, all of that is converted at each call.
+    return np.searchsorted(begin, np.asarray(ngrams, begin.dtype), side="right") - 1
 
 
 def ngram_words(trie: Trie, ngrams: NDArray[np.int64], order: int) -> Ints:

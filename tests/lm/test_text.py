@@ -42,7 +42,7 @@ def test_sentences_of_prose() -> None:
 
     Mr. Knightley, a sensible
 man, came. "Who is there?" she
-asked. J. S. Bach wrote it ... and more. He said "No!" Then
+asked. J. S. Bach wrote it ... and more. He said "No!" then "Été!" élan. Then
 he left
 
 Next paragraph! End"""
@@ -51,7 +51,7 @@ Next paragraph! End"""
         "Mr. Knightley, a sensible man, came.",
         '"Who is there?" she asked.',
         "J. S. Bach wrote it ... and more.",
-        'He said "No!"',
+        'He said "No!" then "Été!" élan.',
         "Then he left",
         "Next paragraph!",
         "End",

@@ -200,9 +200,9 @@ def align_command(
     results = align_manifest(model=model, utterances=utterances)
     aligned = [result for result in results if isinstance(result, Alignment)]
     if format == "textgrid":
-        for result in aligned:
-            with atomic_write(paths[result.id]) as file:
-                file.write(textgrid(result))
+        for alignment in aligned:
+            with atomic_write(paths[alignment.id]) as file:
+                file.write(textgrid(alignment))
     else:
         with ExitStack() as stack:
             out: IO[str] = stack.enter_context(atomic_write(output)) if output else sys.stdout
