@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from asr_lstm.augment import AugmentConfig, SpecAugment
 from asr_lstm.features import FeatureConfig, make_front_end
 from asr_lstm.lstm import LockedDropout, VariationalLSTM
-from asr_lstm.lstm.dropout import check_rate
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class EncoderConfig:
         input_dropout: locked dropout of the features.
         layer_dropout: locked dropout between layers and before the head.
         state_dropout: dropout of the recurrent state, one mask a sequence.
+        step_dropout: standard dropout between layers, redrawn at each frame.
+        candidate_dropout: recurrent dropout without memory loss, redrawn at each step.
+        weight_dropout: weight drop on the recurrent matrices, one mask a forward pass.
+        zoneout_cell: zoneout of the cells.
+        zoneout_state: zoneout of the hidden states.
+        cell_norm: layer normalisation inside the cells.
+        peepholes: let the gates see the cell.
+        projection: size that the states are projected to; 0 for none.
+        coupled_gates: the input gate is 1 - forget gate.
+        shortcut: what leads past each layer but the first: none, residual or highway.
     """
 
     layers: int = 3
@@ -33,13 +44,32 @@ class EncoderConfig:
     input_dropout: float = 0.0
     layer_dropout: float = 0.1
     state_dropout: float = 0.1
+    step_dropout: float = 0.0
+    candidate_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    zoneout_cell: float = 0.0
+    zoneout_state: float = 0.0
+    cell_norm: bool = False
+    peepholes: bool = False
+    projection: int = 0
+    coupled_gates: bool = False
+    shortcut: Literal["none", "residual", "highway"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("input_dropout", "layer_dropout", "state_dropout"):
-            check_rate(getattr(self, name), name=f"encoder.{name}")
+        try:
+            with torch.device("meta"):  # nothing is computed: the stack itself says what does not go together
+                make_encoder(1, self)
+        except ValueError as error:
+            raise ValueError(f"encoder.{error}") from None
+
+
+def make_encoder(dims: int, encoder: EncoderConfig) -> VariationalLSTM:
+    """The stack of a configuration, over features of so many dims."""
+    options: dict[str, Any] = asdict(encoder)
+    return VariationalLSTM(dims, options.pop("hidden"), **options)
 
 
 class Recogniser(nn.Module):
@@ -64,16 +94,7 @@ class Recogniser(nn.Module):
         super().__init__()
         self.front_end = make_front_end(features, vocal_tract=augment.vocal_tract if augment else 0.0)
         self.spec_augment = SpecAugment(augment, bands=features.bands) if augment else None
-        self.encoder = VariationalLSTM(
-            self.front_end.dims,
-            encoder.hidden,
-            layers=encoder.layers,
-            bidirectional=encoder.bidirectional,
-            input_dropout=encoder.input_dropout,
-            layer_dropout=encoder.layer_dropout,
-            state_dropout=encoder.state_dropout,
-            layer_norm=encoder.layer_norm,
-        )
+        self.encoder = make_encoder(self.front_end.dims, encoder)
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
 

@@ -41,3 +41,12 @@ def test_digests_see_contents_names_and_sizes(tmp_path: Path) -> None:
     assert changed != before[1]
     (folder / "b.wav").write_text("")
     assert tree_digest([str(tmp_path / "corpus")]) != changed
+
+
+def test_a_digest_sees_a_file_that_an_option_names(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("path,text\n")
+    before = tree_digest([str(table)])
+    assert tree_digest([table]) == before != tree_digest([])
+    table.write_text("path,text\na.wav,a\n")
+    assert tree_digest([str(table)]) != before

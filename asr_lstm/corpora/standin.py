@@ -33,7 +33,7 @@ def prepare_librispeech_or_standin(
     download: bool = False,
     subsets: str = "",
     data: str = "data",
-    hours: float = 17.0,
+    hours: float = 20.0,
     speakers: int = 76,
     seed: int = 1,
 ) -> Prepared:

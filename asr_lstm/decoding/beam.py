@@ -84,8 +84,12 @@ class BeamConfig:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a finite number, not {getattr(self, name)}")
 
-    def weights(self) -> Weights:
-        """What the compiled search takes of it."""
+    def weights(self, *, most_hot: float = 0.0) -> Weights:
+        """What the compiled search takes of it; `most_hot` is the most that a hotword adds at a unit."""
+        # A unit may end a word and begin another; models of weights above 0 only take away.
+        most_added = 2 * max(self.beta, 0.0) + 2 * max(self.unknown_score, 0.0) + most_hot
+        if min(self.alpha, self.unit_alpha) < 0:
+            most_added = math.inf
         return Weights(
             beam=self.beam,
             units_tried=self.units_tried,
@@ -95,6 +99,7 @@ class BeamConfig:
             unit_weight=float(self.unit_alpha),
             word_bonus=float(self.beta),
             unknown_score=float(self.unknown_score),
+            most_added=most_added,
         )
 
 
@@ -148,6 +153,8 @@ class BeamDecoder:
             lexicon=lexicon,
             hotwords=hotwords,
         )
+        letters = self._tables.spelled.shape[1]  # of the longest unit, and a space before it
+        self._most_hot = self._tables.hotwords.most_added(letters)
 
     def with_config(self, **changes: Any) -> BeamDecoder:
         """The same search with some numbers of its configuration changed; the tables are shared."""
@@ -206,7 +213,8 @@ class BeamDecoder:
 
     @property
     def _search(self) -> Search:
-        return Search(self._tables, self.config.weights(), self._word_start, self._unit_start)
+        weights = self.config.weights(most_hot=self._most_hot)
+        return Search(self._tables, weights, self._word_start, self._unit_start)
 
     def _search_alone(self, logits: Tensor) -> list[Hypothesis]:
         running = Running(self._search, frames=len(logits))

@@ -36,6 +36,10 @@ class Hotwords(NamedTuple):
     start: int
     space: int
 
+    def most_added(self, letters: int) -> float:
+        """A bound of what so many letters can add to a score."""
+        return float(self.scores[:, AHEAD].max() + letters * max(self.scores[:, ENDS].max(), 0.0))
+
 
 def build_hotwords(hotwords: Mapping[str, float], units: Units, spelling: Spelling) -> Hotwords:
     """The automaton of some phrases.

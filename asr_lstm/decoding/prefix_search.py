@@ -282,33 +282,51 @@ def unit_score(state, slot, unit, units, unit_words, rows, modes):
 
 
 @compiled
+def rest_of_score(entry, weights):
+    """All of a prefix's score but the acoustics and what is expected of its unfinished word."""
+    return weights.word_weight * entry.language + weights.unit_weight * entry.unit_language + entry.bonus
+
+
+@compiled
 def find_candidates(old, count, frame, tables, weights, rows, stamp, room):
-    """Write all candidates of a frame to `room.candidates`, first those that stay, and return how many."""
+    """Write the candidates of a frame to `room.candidates`, first those that stay, and return how many.
+
+    Those that are bound to be pruned are left out: below the margin, or below as many as the beam holds.
+    """
     tried = choose_units(frame, weights, room)
     stay(old, count, frame, stamp, room)
     candidates, taken = room.candidates, room.taken
     modes, spelled, trie, links = tables.modes, tables.spelled, tables.trie, tables.hotwords.links
     scores, units, unit_words = tables.hotwords.scores, tables.units, tables.unit_words
     ahead = tables.ahead
+    best, least = NOWHERE, np.inf
+    for i in range(count):
+        expected = look_ahead(old[i].place, old[i].open, ahead, modes, weights)
+        score = old[i].next_both + rest_of_score(old[i], weights) + expected
+        candidates[i].score = score
+        candidates[i].origin = i
+        candidates[i].choice = STAY
+        best, least = max(best, score), min(least, score)
+    floor = best - weights.score_margin
+    if count == weights.beam:
+        floor = max(floor, least)
+    floor -= weights.most_added
+
     size = count
     for i in range(count):
         entry = old[i]
-        rest = weights.word_weight * entry.language + weights.unit_weight * entry.unit_language + entry.bonus
-        expected = look_ahead(entry.place, entry.open, ahead, modes, weights)
-        candidates[i].score = entry.next_both + rest + expected
-        candidates[i].origin = i
-        candidates[i].choice = STAY
+        rest = rest_of_score(entry, weights)
         for number in range(tried):
             unit = room.tried[number]
-            score = (entry.blank if unit == entry.last else entry.both) + frame[unit]
-            if score == NOWHERE or taken[i, number] == stamp:
+            score = (entry.blank if unit == entry.last else entry.both) + frame[unit] + rest
+            if score < floor or score == NOWHERE or taken[i, number] == stamp:
                 continue
             place, is_open, _, ended, bonus = write(
                 entry.place, entry.open, entry.hot, unit, spelled, trie, links, scores, modes, weights
             )
             if bonus == NOWHERE:
                 continue
-            score += rest + bonus + look_ahead(place, is_open, ahead, modes, weights)
+            score += bonus + look_ahead(place, is_open, ahead, modes, weights)
             if ended:
                 score += weights.word_weight * entry.word_language
             if modes.units != NO_MODEL:

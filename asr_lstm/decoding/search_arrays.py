@@ -87,7 +87,11 @@ class WordArcs(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The numbers of `BeamConfig`."""
+    """The numbers of `BeamConfig`.
+
+    Attributes:
+        most_added: the most that a unit can add to a score beside its own log-probability; inf where unknown.
+    """
 
     beam: int
     units_tried: int
@@ -97,6 +101,7 @@ class Weights(NamedTuple):
     unit_weight: float
     word_bonus: float
     unknown_score: float
+    most_added: float
 
 
 class Modes(NamedTuple):

@@ -1,8 +1,9 @@
-"""The LSTM cell as its equations stand, a line a gate: slow, and what everything else is tested against."""
+"""The LSTM cell and its variants as their equations stand: slow, and what everything else is tested against."""
 
 from __future__ import annotations
 
 from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import layer_norm
 
 
 def lstm_cell(
@@ -51,3 +52,80 @@ def lstm_cell(
     output_gate = sigmoid(inputs @ w_output.T + state @ u_output.T + b_output)
     next_state = output_gate * tanh(next_cell)
     return next_state, next_cell
+
+
+def variant_cell(
+    inputs: Tensor,
+    state: Tensor,
+    cell: Tensor,
+    *,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor,
+    state_mask: Tensor | float = 1.0,
+    candidate_mask: Tensor | float = 1.0,
+    cell_kept: Tensor | float = 0.0,
+    state_kept: Tensor | float = 0.0,
+    peepholes: Tensor | None = None,
+    projection: Tensor | None = None,
+    norm: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of an LSTM with any of its variants, in the terms of `lstm_cell`; without them it is the same.
+
+        a   = W x_t + U (m_h * h_{t-1}) + b                 m_h a mask of the state (Gal & Ghahramani 2016)
+        f_t = sigmoid(a_f + p_f * c_{t-1})                  p peepholes (Gers et al. 2002)
+        i_t = sigmoid(a_i + p_i * c_{t-1})                  or 1 - f_t, coupled (Greff et al. 2017)
+        c'  = f_t * c_{t-1} + i_t * m_z * tanh(a_z)         m_z a mask of the candidate (Semeniuta et al. 2016)
+        o_t = sigmoid(a_o + p_o * c')
+        h'  = P (o_t * tanh(c'))                            P a projection (Sak et al. 2014)
+        c_t = d_c * c_{t-1} + (1 - d_c) * c'                d zoneout (Krueger et al. 2017)
+        h_t = d_h * h_{t-1} + (1 - d_h) * h'
+
+    Layer normalisation inside the cell (Ba, Kiros & Hinton 2016, arXiv 1607.06450, equations 29 to 31), with LN to
+    mean 0 and variance 1 over all gates, or over the cell:
+
+        a   = g_x * LN(W x_t) + g_h * LN(U (m_h * h_{t-1})) + b
+        h'  = P (o_t * tanh(g_c * LN(c') + b_c))
+
+    Args:
+        inputs: (batch, dims).
+        state: (batch, hidden), or the size of the projection.
+        cell: (batch, hidden).
+        weight_ih: (4 * hidden, dims), or 3 * hidden, without the input gate, where it is coupled.
+        weight_hh: (4 * hidden, hidden or projection), as `weight_ih`.
+        bias: (4 * hidden), as `weight_ih`.
+        state_mask: m_h.
+        candidate_mask: m_z.
+        cell_kept: d_c.
+        state_kept: d_h.
+        peepholes: (3, hidden) p_i, p_f, p_o, or the last two.
+        projection: (projection, hidden) P.
+        norm: g_x, g_h (4 * hidden), g_c and b_c (hidden).
+
+    Returns:
+        State h_t and cell c_t.
+    """
+
+    def normal(numbers: Tensor) -> Tensor:
+        return layer_norm(numbers, numbers.shape[-1:])
+
+    from_inputs, from_state = inputs @ weight_ih.T, (state * state_mask) @ weight_hh.T
+    if norm is not None:
+        from_inputs, from_state = norm[0] * normal(from_inputs), norm[1] * normal(from_state)
+    *into_input, into_forget, into_candidate, into_output = (from_inputs + from_state + bias).split(
+        cell.shape[-1], dim=-1
+    )
+    if peepholes is not None:
+        into_forget = into_forget + peepholes[-2] * cell
+        into_input = [into + peepholes[0] * cell for into in into_input]
+    forget_gate = sigmoid(into_forget)
+    input_gate = sigmoid(into_input[0]) if into_input else 1 - forget_gate
+    fresh = forget_gate * cell + input_gate * candidate_mask * tanh(into_candidate)
+    if peepholes is not None:
+        into_output = into_output + peepholes[-1] * fresh
+    shown = fresh if norm is None else norm[2] * normal(fresh) + norm[3]
+    next_state = sigmoid(into_output) * tanh(shown)
+    if projection is not None:
+        next_state = next_state @ projection.T
+    next_cell = cell_kept * cell + (1 - cell_kept) * fresh
+    return state_kept * state + (1 - state_kept) * next_state, next_cell

@@ -1,16 +1,18 @@
+"""One layer: its weights, and what its kinds of dropout do, seen from the outside."""
+
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
-from asr_lstm.lstm import LSTMLayer, VariationalLSTM
-from asr_lstm.lstm import layer as layer_module
+from asr_lstm.lstm import LSTMLayer
 from asr_lstm.lstm.kernels import plan_packing
+from asr_lstm.lstm.kernels.rows import pack, unpack
 
 # Unsorted, with a tie, a single frame and a full one.
 LENGTHS = torch.tensor([4, 11, 1, 9, 11, 6])
@@ -18,221 +20,25 @@ FRAMES = 11
 DIMS, HIDDEN = 7, 5
 # How many standard deviations a count may be off: 5 of them are missed once in 1.7 million draws.
 SIGMAS = 5.0
+KINDS = ["state_dropout", "candidate_dropout", "weight_dropout", "zoneout_cell", "zoneout_state"]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "peepholes": {"peepholes": True},
+    "coupled": {"coupled_gates": True},
+    "projection": {"projection": 3},
+    "cell norm": {"cell_norm": True},
+    "all but peepholes": {"coupled_gates": True, "projection": 3, "cell_norm": True},
+}
 
 
-def random_inputs(dtype: torch.dtype = torch.float, *, frames: int = FRAMES) -> Tensor:
+def random_inputs(*, frames: int = FRAMES) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(len(LENGTHS), frames, DIMS, generator=generator, dtype=torch.double).to(dtype)
+    return torch.randn(len(LENGTHS), frames, DIMS, generator=generator)
 
 
-def padding_of(lengths: Tensor, frames: int = FRAMES) -> Tensor:
-    return torch.arange(frames) >= lengths[:, None]
-
-
-def torch_lstm(*, layers: int, bidirectional: bool, dtype: torch.dtype = torch.float) -> nn.LSTM:
-    torch.manual_seed(0)
-    return nn.LSTM(
-        DIMS, HIDDEN, num_layers=layers, bidirectional=bidirectional, batch_first=True, dtype=dtype
-    )
-
-
-def run_packed(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> Tensor:
-    packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=inputs.shape[1])[0]
-
-
-def weights_by_name(ours: VariationalLSTM, lstm: nn.LSTM) -> dict[str, tuple[Tensor, Tensor]]:
-    """Gradients side by side: ours, and torch's of the same name."""
-    pairs = {}
-    for index, layer in enumerate(ours.layers):
-        for direction, suffix in enumerate(("", "_reverse")[: layer.directions]):
-            for name in ("weight_ih", "weight_hh", "bias"):
-                theirs = getattr(lstm, f"{'bias_hh' if name == 'bias' else name}_l{index}{suffix}")
-                pairs[f"{name} {index}{suffix}"] = (getattr(layer, name).grad[direction], theirs.grad)
-    return pairs
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float, 1e-5), (torch.double, 1e-10)])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("layers", [1, 3])
-def test_equal_to_torch_on_packed_sequences(
-    layers: int, bidirectional: bool, dtype: torch.dtype, tolerance: float
-) -> None:
-    theirs = torch_lstm(layers=layers, bidirectional=bidirectional, dtype=dtype)
-    ours = VariationalLSTM.from_torch(theirs)
-    assert ours.output_size == HIDDEN * (1 + bidirectional)
-    one, other = (random_inputs(dtype).requires_grad_() for _ in range(2))
-    outputs, expected = ours(one, LENGTHS), run_packed(theirs, other, LENGTHS)
-    assert outputs.dtype == dtype
-    torch.testing.assert_close(outputs, expected, rtol=0, atol=tolerance)
-
-    pull = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
-    outputs.backward(pull)
-    expected.backward(pull)
-    pairs = weights_by_name(ours, theirs) | {"inputs": (one.grad, other.grad)}
-    assert len(pairs) == 3 * layers * (1 + bidirectional) + 1
-    for name, (mine, reference) in pairs.items():
-        assert reference.abs().max() > 0, name
-        torch.testing.assert_close(
-            mine, reference, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-def test_random_lengths_give_what_torch_gives() -> None:
-    theirs = torch_lstm(layers=2, bidirectional=True, dtype=torch.double)
-    ours = VariationalLSTM.from_torch(theirs)
-    generator = torch.Generator().manual_seed(5)
-    for _ in range(20):
-        batch, frames = (int(torch.randint(1, 10, (), generator=generator)) for _ in range(2))
-        lengths = torch.randint(1, frames + 1, (batch,), generator=generator)
-        inputs = torch.randn(batch, frames, DIMS, generator=generator, dtype=torch.double)
-        torch.testing.assert_close(
-            ours(inputs, lengths), run_packed(theirs, inputs, lengths), rtol=0, atol=1e-10
-        )
-
-
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_a_sequence_gives_the_same_alone_as_among_padding(layer_norm: bool) -> None:
-    torch.manual_seed(0)
-    stack = VariationalLSTM(DIMS, HIDDEN, layers=3, layer_norm=layer_norm).double()
-    inputs = random_inputs(torch.double, frames=FRAMES + 3)
-    inputs[padding_of(LENGTHS, FRAMES + 3)] = torch.nan
-    together = stack(inputs, LENGTHS)
-    assert together.isfinite().all()
-    for row, length in enumerate(LENGTHS.tolist()):
-        alone = stack(inputs[row : row + 1, :length], torch.tensor([length]))
-        torch.testing.assert_close(together[row : row + 1, :length], alone, rtol=0, atol=1e-12)
-
-
-def test_the_backward_direction_is_the_forward_one_of_the_reversed_sequence() -> None:
-    torch.manual_seed(0)
-    layer = LSTMLayer(DIMS, HIDDEN).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter[1] = parameter[0]
-    inputs = random_inputs(torch.double)
-    mirrored = inputs.clone()
-    for row, length in enumerate(LENGTHS.tolist()):
-        mirrored[row, :length] = inputs[row, :length].flip(0)
-    plan = plan_packing(LENGTHS, frames=FRAMES, directions=2)
-    backward = layer(inputs, plan)[..., HIDDEN:]
-    forward = layer(mirrored, plan)[..., :HIDDEN]
-    for row, length in enumerate(LENGTHS.tolist()):
-        torch.testing.assert_close(backward[row, :length], forward[row, :length].flip(0), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_nan_in_the_padding_reaches_neither_outputs_nor_gradients(dropout: float) -> None:
-    torch.manual_seed(0)
-    stack = VariationalLSTM(
-        DIMS, HIDDEN, layers=2, input_dropout=dropout, layer_dropout=dropout, state_dropout=dropout
-    )
-    padding = padding_of(LENGTHS)
-    found = []
-    for filler in (0.0, torch.nan):
-        inputs = random_inputs().masked_fill(padding[..., None], filler).requires_grad_()
-        stack.zero_grad()
-        torch.manual_seed(9)
-        outputs = stack(inputs, LENGTHS)
-        assert not outputs[padding].any()
-        outputs.square().sum().backward()
-        found.append([outputs, inputs.grad, *(parameter.grad for parameter in stack.parameters())])
-    for clean, soiled in zip(*found, strict=True):
-        assert torch.equal(clean, soiled)
-
-
-def test_from_torch_without_biases_and_with_a_projection() -> None:
-    theirs = nn.LSTM(DIMS, HIDDEN, bias=False, batch_first=True, bidirectional=True)
-    expected = run_packed(theirs, random_inputs(), LENGTHS)
-    torch.testing.assert_close(
-        VariationalLSTM.from_torch(theirs)(random_inputs(), LENGTHS), expected, rtol=0, atol=1e-5
-    )
-    with pytest.raises(ValueError, match="proj_size"):
-        VariationalLSTM.from_torch(nn.LSTM(DIMS, HIDDEN, proj_size=2))
-
-
-def test_state_dict_round_trip() -> None:
-    torch.manual_seed(0)
-    one, other = (VariationalLSTM(DIMS, HIDDEN, layers=2, layer_norm=True) for _ in range(2))
-    assert not torch.equal(one(random_inputs(), LENGTHS), other(random_inputs(), LENGTHS))
-    other.load_state_dict(one.state_dict())
-    assert torch.equal(one(random_inputs(), LENGTHS), other(random_inputs(), LENGTHS))
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_it_begins_by_remembering_and_with_orthogonal_recurrence(bidirectional: bool) -> None:
-    torch.manual_seed(0)
-    stack = VariationalLSTM(DIMS, HIDDEN, layers=2, bidirectional=bidirectional)
-    for layer, size in zip(stack.layers, (DIMS, stack.output_size), strict=True):
-        assert layer.weight_ih.shape == (1 + bidirectional, 4 * HIDDEN, size)
-        assert layer.bias.tolist() == [[0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN] * (
-            1 + bidirectional
-        )
-        gates = layer.weight_hh.unflatten(1, (4, HIDDEN)).flatten(0, 1)
-        torch.testing.assert_close(gates @ gates.mT, torch.eye(HIDDEN).expand_as(gates), rtol=0, atol=1e-5)
-        assert len({tuple(gate.flatten().tolist()) for gate in gates}) == len(gates)
-        bound = math.sqrt(6 / (size + HIDDEN))  # Glorot & Bengio 2010, equation 16, for each gate
-        assert 0.8 * bound < layer.weight_ih.abs().max() <= bound
-
-
-def gradcheck_stack(stack: VariationalLSTM) -> bool:
-    """`gradcheck` on inputs and all weights, with the same masks at each call."""
-    stack.double()
-    lengths = torch.tensor([2, 3, 1])
-    inputs = random_inputs(torch.double)[:3, :3, :2].clone().requires_grad_()
-    names = [name for name, _ in stack.named_parameters()]
-
-    def run(inputs: Tensor, *weights: Tensor) -> Any:
-        with torch.random.fork_rng():
-            torch.manual_seed(4)
-            parameters = dict(zip(names, weights, strict=True))
-            return torch.func.functional_call(stack, parameters, (inputs, lengths))
-
-    return torch.autograd.gradcheck(run, (inputs, *stack.parameters()))
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_gradcheck_with_every_dropout_on(bidirectional: bool) -> None:
-    torch.manual_seed(0)
-    stack = VariationalLSTM(
-        2,
-        2,
-        layers=2,
-        bidirectional=bidirectional,
-        input_dropout=0.3,
-        layer_dropout=0.3,
-        state_dropout=0.3,
-        layer_norm=True,
-    )
-    assert gradcheck_stack(stack)
-
-
-def revealing(layer: LSTMLayer) -> None:
-    """Give a layer weights under which its outputs show the mask on its recurrent state.
-
-    Inputs count for nothing; input and output gate are open, the forget gate is shut, and the candidate is
-    tanh(0.5 + mask * h): a unit whose state is hidden repeats its first output, another one grows.
-    """
-    hidden = layer.hidden_size
-    with torch.no_grad():
-        layer.weight_ih.zero_()
-        layer.weight_hh.zero_()
-        layer.weight_hh[:, 2 * hidden : 3 * hidden] = torch.eye(hidden)
-        for gate, value in enumerate((40.0, -40.0, 0.5, 40.0)):
-            layer.bias[:, gate * hidden : (gate + 1) * hidden] = value
-
-
-def hidden_states(outputs: Tensor, *, rate: float) -> Tensor:
-    """(batch, units), True where the state is masked; checks scale and constancy on the way."""
-    first = math.tanh(math.tanh(0.5))
-    torch.testing.assert_close(outputs[:, 0], torch.full_like(outputs[:, 0], first))
-    hidden = (outputs[:, 1:] - first).abs() < 1e-4
-    assert torch.equal(hidden, hidden[:, :1].expand_as(hidden)), "a mask changed within a sequence"
-    expected = torch.full_like(outputs[:, 0], first)
-    for step in range(1, outputs.shape[1]):
-        expected = torch.tanh(torch.tanh(0.5 + expected / (1 - rate) * ~hidden[:, 0]))
-        torch.testing.assert_close(outputs[:, step], expected)
-    return hidden[:, 0]
+def run(layer: LSTMLayer, inputs: Tensor, lengths: Tensor) -> Tensor:
+    plan = plan_packing(lengths, frames=inputs.shape[1])
+    return unpack(layer(pack(inputs, plan), plan)[0], plan)
 
 
 def assert_share(hits: Tensor, share: float) -> None:
@@ -240,138 +46,301 @@ def assert_share(hits: Tensor, share: float) -> None:
     assert abs(int(hits.sum()) - hits.numel() * share) < spread
 
 
-@pytest.mark.parametrize("rate", [0.2, 0.5])
-def test_state_dropout_seen_from_the_outside(rate: float) -> None:
+def test_the_backward_direction_is_the_forward_one_of_the_reversed_sequence() -> None:
     torch.manual_seed(0)
-    batch, frames, hidden = 40, 6, 100
-    stack = VariationalLSTM(1, hidden, layers=2, state_dropout=rate)
-    for layer in stack.layers:
-        revealing(layer)
-    plan = plan_packing(torch.full((batch,), frames), frames=frames, directions=2)
-    inputs = torch.zeros(batch, frames, 1)
-    seen = []
-    for layer in stack.layers:
-        outputs = layer(inputs, plan)
-        inputs = outputs
-        backward = outputs[..., hidden:].flip(1)  # its first step is the last frame
-        seen += [hidden_states(outputs[..., :hidden], rate=rate), hidden_states(backward, rate=rate)]
-    alike = rate**2 + (1 - rate) ** 2  # how often two independent masks agree
-    for place, mask in enumerate(seen):
-        assert_share(mask, rate)
-        assert_share(mask[0::2] == mask[1::2], alike)
-        for other in seen[:place]:
-            assert_share(mask == other, alike)
+    layer = LSTMLayer(DIMS, HIDDEN)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter[1] = parameter[0]
+    inputs = random_inputs()
+    mirrored = inputs.clone()
+    for row, length in enumerate(LENGTHS.tolist()):
+        mirrored[row, :length] = inputs[row, :length].flip(0)
+    backward, forward = run(layer, inputs, LENGTHS)[..., HIDDEN:], run(layer, mirrored, LENGTHS)[..., :HIDDEN]
+    for row, length in enumerate(LENGTHS.tolist()):
+        torch.testing.assert_close(backward[row, :length], forward[row, :length].flip(0), rtol=0, atol=1e-6)
 
 
-def test_each_layer_draws_one_mask_a_sequence_and_direction_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Tensor] = []
-    original = layer_module.sequence_mask
-
-    def record(*shape: int, rate: float, like: Tensor) -> Tensor:
-        drawn.append(original(*shape, rate=rate, like=like))
-        return drawn[-1]
-
-    monkeypatch.setattr(layer_module, "sequence_mask", record)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_it_begins_by_remembering_and_with_orthogonal_recurrence(coupled: bool, bidirectional: bool) -> None:
     torch.manual_seed(0)
-    stack = VariationalLSTM(DIMS, HIDDEN, layers=3, state_dropout=0.5)
-    for _ in range(2):
-        stack(random_inputs(), LENGTHS)
-    assert [tuple(mask.shape) for mask in drawn] == [(2, len(LENGTHS), HIDDEN)] * 6
-    assert len({tuple(mask.flatten().tolist()) for mask in drawn}) == 6
-    drawn.clear()
-    stack.eval()(random_inputs(), LENGTHS)
-    VariationalLSTM(DIMS, HIDDEN).train()(random_inputs(), LENGTHS)
-    assert not drawn
+    layer = LSTMLayer(DIMS, HIDDEN, bidirectional=bidirectional, coupled_gates=coupled)
+    gates = 3 if coupled else 4
+    assert layer.weight_ih.shape == (1 + bidirectional, gates * HIDDEN, DIMS)
+    biases = [0.0] * (gates - 3) * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN
+    assert layer.bias.tolist() == [biases] * (1 + bidirectional)
+    matrices = layer.weight_hh.unflatten(1, (gates, HIDDEN)).flatten(0, 1)
+    torch.testing.assert_close(
+        matrices @ matrices.mT, torch.eye(HIDDEN).expand_as(matrices), rtol=0, atol=1e-5
+    )
+    assert len({tuple(gate.flatten().tolist()) for gate in matrices}) == len(matrices)
+    bound = math.sqrt(6 / (DIMS + HIDDEN))  # Glorot & Bengio 2010, equation 16, for each gate
+    assert 0.8 * bound < layer.weight_ih.abs().max() <= bound
 
 
-def test_where_the_locked_dropouts_stand() -> None:
+def test_what_variants_add_begins_without_effect() -> None:
     torch.manual_seed(0)
-    stack = VariationalLSTM(DIMS, HIDDEN, layers=3, input_dropout=0.2, layer_dropout=0.4)
-    seen: list[tuple[Tensor, Tensor]] = []
-    for dropout in stack.dropouts:
-        dropout.register_forward_hook(lambda _, given, result: seen.append((given[0], result)))
-    final = stack(random_inputs(), torch.full_like(LENGTHS, FRAMES))
-    assert [dropout.rate for dropout in stack.dropouts] == [0.2, 0.4, 0.4]
-    assert torch.equal(seen[0][0], random_inputs())
-    assert all(given.shape == final.shape for given, _ in seen[1:])
-    assert (final != 0).all()  # nothing is dropped after the last layer
-    masks = [result / given for given, result in seen]
-    for mask, rate in zip(masks, (0.2, 0.4, 0.4), strict=True):
-        torch.testing.assert_close(mask, mask[:, :1].expand_as(mask))
-        assert {round(value, 4) for value in mask.flatten().tolist()} == {0.0, round(1 / (1 - rate), 4)}
-    assert not torch.allclose(masks[1], masks[2])
+    plain = LSTMLayer(DIMS, HIDDEN)
+    layer = LSTMLayer(DIMS, HIDDEN, peepholes=True)
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(
+        run(layer, random_inputs(), LENGTHS), run(plain, random_inputs(), LENGTHS), rtol=0, atol=1e-6
+    )
+    norm = LSTMLayer(DIMS, HIDDEN, cell_norm=True)
+    for name in ("norm_inputs", "norm_recurrent", "norm_cell"):
+        assert bool((getattr(norm, name) == 1).all())
+    assert not norm.norm_shift.any()
 
 
-def test_evaluation_knows_no_dropout() -> None:
-    theirs = torch_lstm(layers=2, bidirectional=True)
-    ours = VariationalLSTM(DIMS, HIDDEN, layers=2, input_dropout=0.5, layer_dropout=0.5, state_dropout=0.5)
-    ours.load_state_dict(VariationalLSTM.from_torch(theirs).state_dict())
-    expected = run_packed(theirs, random_inputs(), LENGTHS)
-    torch.testing.assert_close(ours.eval()(random_inputs(), LENGTHS), expected, rtol=0, atol=1e-5)
-    assert not torch.allclose(ours.train()(random_inputs(), LENGTHS), expected, atol=1e-2)
-
-
-@pytest.mark.parametrize("name", ["input_dropout", "layer_dropout", "state_dropout"])
-def test_each_dropout_is_reproduced_by_its_seed_alone(name: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_save_and_load_in_every_variant_with_every_dropout(variant: str, bidirectional: bool) -> None:
     torch.manual_seed(0)
-    stack = VariationalLSTM(DIMS, HIDDEN, layers=2, **{name: 0.5})
+    options = VARIANTS[variant] | {"bidirectional": bidirectional}
+    one, other = (
+        LSTMLayer(DIMS, HIDDEN, **options),
+        LSTMLayer(DIMS, HIDDEN, **options, **dict.fromkeys(KINDS, 0.3)),
+    )
+    other.eval()
+    assert not torch.allclose(run(one, random_inputs(), LENGTHS), run(other, random_inputs(), LENGTHS))
+    assert list(one.state_dict()) == list(other.state_dict())  # dropout adds nothing to it
+    one.load_state_dict(other.state_dict())
+    again = LSTMLayer(DIMS, HIDDEN, **options, **dict.fromkeys(KINDS, 0.3)).eval()
+    again.load_state_dict(one.state_dict())
+    assert torch.equal(run(other, random_inputs(), LENGTHS), run(again, random_inputs(), LENGTHS))
+    assert torch.equal(
+        run(copy.deepcopy(other), random_inputs(), LENGTHS), run(other, random_inputs(), LENGTHS)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_fixed_by_its_seed_and_drawn_anew_at_each_call(kind: str) -> None:
+    layer = LSTMLayer(DIMS, HIDDEN, **{kind: 0.5})
     draws = []
     for seed in (7, 7, 8):
         torch.manual_seed(seed)
-        draws.append(stack(random_inputs(), LENGTHS))
+        draws.append(run(layer, random_inputs(), LENGTHS))
+    draws.append(run(layer, random_inputs(), LENGTHS))
     assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
+    assert not torch.allclose(draws[0], draws[2])
+    assert not torch.allclose(draws[2], draws[3])
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, math.nan])
-@pytest.mark.parametrize("name", ["input_dropout", "layer_dropout", "state_dropout"])
-def test_a_rate_outside_its_range_is_refused_by_name(name: str, rate: float) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must be at least 0 and below 1"):
-        VariationalLSTM(DIMS, HIDDEN, **{name: rate})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["input_size", "hidden_size", "layers"])
-def test_a_size_below_one_is_refused_by_name(name: str) -> None:
-    sizes = {"input_size": DIMS, "hidden_size": HIDDEN, "layers": 1} | {name: 0}
-    with pytest.raises(ValueError, match=f"^{name} must be at least 1, not 0"):
-        VariationalLSTM(**sizes)
-
-
-def test_impossible_lengths_are_refused() -> None:
-    stack = VariationalLSTM(DIMS, HIDDEN)
-    for lengths in (torch.tensor([0] * 6), LENGTHS + 1):
-        with pytest.raises(ValueError, match=r"^lengths must lie in"):
-            stack(random_inputs(), lengths)
-    with pytest.raises(ValueError, match=r"^inputs does not fit"):
-        stack(random_inputs(), LENGTHS[:-1])
-
-
-def test_it_learns_to_remember_the_first_frame_with_every_dropout_on() -> None:
-    """The sign of the first frame is to be told at the last one, 10 to 20 frames of noise later."""
+@pytest.mark.parametrize("kind", ["state_dropout", "candidate_dropout", "weight_dropout"])
+def test_evaluation_knows_no_dropout(kind: str) -> None:
     torch.manual_seed(0)
-    stack = VariationalLSTM(
-        2, 24, bidirectional=False, input_dropout=0.0, layer_dropout=0.1, state_dropout=0.1, layers=2
-    )
-    head = nn.Linear(stack.output_size, 1)
-    optimiser = torch.optim.AdamW([*stack.parameters(), *head.parameters()], lr=0.01)
+    plain, dropping = LSTMLayer(DIMS, HIDDEN), LSTMLayer(DIMS, HIDDEN, **{kind: 0.5}).eval()
+    dropping.load_state_dict(plain.state_dict())
+    state = torch.get_rng_state()
+    assert torch.equal(run(plain, random_inputs(), LENGTHS), run(dropping, random_inputs(), LENGTHS))
+    assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn
 
-    def batch(size: int) -> tuple[Tensor, Tensor, Tensor]:
-        lengths = torch.randint(10, 21, (size,))
-        inputs = torch.randn(size, 20, 2) * 0.5
-        bits = torch.randint(2, (size,)).float()
-        inputs[:, 0] = torch.stack([2 * bits - 1, torch.full_like(bits, 3.0)], dim=1)
-        return inputs, lengths, bits
 
-    def loss_of(size: int) -> Tensor:
-        inputs, lengths, bits = batch(size)
-        last = stack(inputs, lengths)[torch.arange(size), lengths - 1]
-        return nn.functional.binary_cross_entropy_with_logits(head(last)[:, 0], bits)
-
-    assert loss_of(200).item() > 0.5
-    for _ in range(100):
-        optimiser.zero_grad()
-        loss_of(32).backward()
-        optimiser.step()
-    stack.eval()
+@pytest.mark.parametrize("kind", ["zoneout_cell", "zoneout_state"])
+def test_zoneout_takes_its_mean_in_evaluation(kind: str) -> None:
+    """One step of a cell and a state that zoneout can keep: the mean over many draws is what evaluation gives."""
+    torch.manual_seed(0)
+    layer = LSTMLayer(3, 4, bidirectional=False, **{kind: 0.3})
+    count = 40_000
+    states = torch.randn(1, 1, 4).expand(1, count, 4), torch.randn(1, 1, 4).expand(1, count, 4)
+    rows = torch.randn(1, 3).expand(count, 3)
+    plan = plan_packing(torch.ones(count, dtype=torch.long), frames=1)
     with torch.no_grad():
-        assert loss_of(200).item() < 0.05
+        drawn, (drawn_state, drawn_cell) = layer(rows, plan, states)
+        layer.eval()
+        mean, (state, cell) = layer(rows, plan, states)
+    for one, other in ((drawn, mean), (drawn_state[0], state[0]), (drawn_cell[0], cell[0])):
+        if float(one.std(0).max()) > 1e-6:
+            deviation = one.std(0) / math.sqrt(count)
+            assert bool(((one.mean(0) - other[0]).abs() < SIGMAS * deviation).all())
+        else:  # what this kind does not touch
+            torch.testing.assert_close(one, other)
+    assert float((drawn if kind == "zoneout_state" else drawn_cell[0]).std(0).max()) > 0.01
+
+
+def open_layer(hidden: int, *, forget: float, **options: Any) -> LSTMLayer:
+    """A layer whose input and output gates are open, and whose candidate is tanh(0.5 + h) of its own unit.
+
+    Inputs count for nothing; the forget gate is shut at -40, open at 40.
+    """
+    layer = LSTMLayer(1, hidden, **options)
+    with torch.no_grad():
+        layer.weight_ih.zero_()
+        layer.weight_hh.zero_()
+        layer.weight_hh[:, 2 * hidden : 3 * hidden] = torch.eye(hidden)
+        for gate, value in enumerate((40.0, forget, 0.5, 40.0)):
+            layer.bias[:, gate * hidden : (gate + 1) * hidden] = value
+    return layer
+
+
+def by_direction(outputs: Tensor, hidden: int) -> list[Tensor]:
+    """(batch, frames, hidden) in the order of each direction's steps."""
+    return [outputs[..., :hidden], outputs[..., hidden:].flip(1)]
+
+
+def assert_independent(masks: list[Tensor], rate: float) -> None:
+    """Each mask (batch, units) has its rate, and no two agree more often than by chance, nor do rows of one."""
+    alike = rate**2 + (1 - rate) ** 2
+    for place, mask in enumerate(masks):
+        assert_share(mask, rate)
+        assert_share(mask[0::2] == mask[1::2], alike)
+        assert_share(mask[:, 0::2] == mask[:, 1::2], alike)
+        for other in masks[:place]:
+            assert_share(mask == other, alike)
+
+
+def first_state() -> float:
+    return math.tanh(math.tanh(0.5))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_state_dropout_hides_a_unit_all_through_a_sequence(rate: float) -> None:
+    """With the forget gate shut, a unit whose state is hidden repeats its first output; another one grows."""
+    torch.manual_seed(0)
+    hidden, frames = 100, 6
+    layer = open_layer(hidden, forget=-40.0, state_dropout=rate)
+    outputs = run(layer, torch.zeros(40, frames, 1), torch.full((40,), frames))
+    masks = []
+    for steps in by_direction(outputs, hidden):
+        torch.testing.assert_close(steps[:, 0], torch.full_like(steps[:, 0], first_state()))
+        dropped = (steps[:, 1:] - first_state()).abs() < 1e-4
+        assert torch.equal(dropped, dropped[:, :1].expand_as(dropped)), "a mask changed within a sequence"
+        expected = steps[:, 0]
+        for step in range(1, frames):
+            expected = torch.tanh(torch.tanh(0.5 + expected / (1 - rate) * ~dropped[:, 0]))
+            torch.testing.assert_close(steps[:, step], expected)
+        masks.append(dropped[:, 0])
+    assert_independent(masks, rate)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_candidate_dropout_is_redrawn_at_each_step_and_spares_the_cell(rate: float) -> None:
+    """With the forget gate open and no recurrence, the cell counts the candidates that were kept."""
+    torch.manual_seed(0)
+    hidden, frames = 100, 5
+    layer = open_layer(hidden, forget=40.0, candidate_dropout=rate)
+    with torch.no_grad():
+        layer.weight_hh.zero_()
+    outputs = run(layer, torch.zeros(40, frames, 1), torch.full((40,), frames))
+    masks = []
+    for steps in by_direction(outputs, hidden):
+        cells = torch.atanh(steps.double())
+        gains = cells.diff(dim=1, prepend=torch.zeros_like(cells[:, :1]))
+        kept = gains > 0.1
+        expected = kept * (math.tanh(0.5) / (1 - rate))
+        torch.testing.assert_close(gains, expected.double(), rtol=0, atol=2e-3)
+        masks += list((~kept).unbind(1))
+    assert_independent(masks, rate)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_zoneout_of_the_cell_keeps_it_where_drawn(rate: float) -> None:
+    torch.manual_seed(0)
+    hidden, frames = 100, 5
+    layer = open_layer(hidden, forget=40.0, zoneout_cell=rate)
+    with torch.no_grad():
+        layer.weight_hh.zero_()
+    plan = plan_packing(torch.full((40,), frames), frames=frames)
+    cells = layer(torch.zeros(40 * frames, 1), plan)[1][1].detach()
+    steps = cells / math.tanh(0.5)
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)  # whole numbers of candidates
+    for mask in cells < 1e-4:  # kept at 0 in every step
+        assert_share(mask, rate**frames)
+    mean = float(steps.mean())
+    assert abs(mean - frames * (1 - rate)) < SIGMAS * math.sqrt(frames * rate * (1 - rate) / steps.numel())
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_zoneout_of_the_state_shows_the_old_one_where_drawn(rate: float) -> None:
+    """With an open forget gate and no recurrence the new state always grows: where it doesn't, it was kept."""
+    torch.manual_seed(0)
+    hidden, frames = 100, 5
+    layer = open_layer(hidden, forget=40.0, zoneout_state=rate)
+    with torch.no_grad():
+        layer.weight_hh.zero_()
+    outputs = run(layer, torch.zeros(40, frames, 1), torch.full((40,), frames))
+    masks = []
+    for steps in by_direction(outputs, hidden):
+        before = torch.zeros_like(steps[:, 0])
+        for step in range(frames):
+            kept = steps[:, step] == before
+            fresh = torch.full_like(before, math.tanh((step + 1) * math.tanh(0.5)))
+            torch.testing.assert_close(steps[:, step], torch.where(kept, before, fresh))
+            masks.append(kept)
+            before = steps[:, step]
+    assert_independent(masks, rate)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_weight_drop_drops_a_weight_for_all_steps_and_sequences(rate: float) -> None:
+    """A unit that hears only itself: with its weight dropped, it repeats its first output in every sequence."""
+    torch.manual_seed(0)
+    hidden, frames = 400, 4
+    layer = open_layer(hidden, forget=-40.0, weight_dropout=rate)
+    before = layer.weight_hh.detach().clone()
+    outputs = run(layer, torch.zeros(3, frames, 1), torch.full((3,), frames))
+    assert torch.equal(layer.weight_hh, before)
+    masks = []
+    for steps in by_direction(outputs, hidden):
+        dropped = (steps[:, 1:] - first_state()).abs() < 1e-4
+        assert torch.equal(dropped, dropped[:1, :1].expand_as(dropped)), "the mask changed within a pass"
+        expected = steps[:, 0]
+        for step in range(1, frames):
+            expected = torch.tanh(torch.tanh(0.5 + expected / (1 - rate) * ~dropped[:, 0]))
+            torch.testing.assert_close(steps[:, step], expected)
+        masks.append(dropped[0, 0].view(40, -1))
+    assert_independent(masks, rate)
+
+
+def test_the_gradient_of_weight_drop_passes_its_mask() -> None:
+    torch.manual_seed(0)
+    layer = LSTMLayer(DIMS, 40, weight_dropout=0.5)
+    run(layer, random_inputs(), LENGTHS).square().sum().backward()
+    assert layer.weight_hh.grad is not None
+    assert_share(layer.weight_hh.grad == 0, 0.5)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_gradcheck_with_each_kind_in_double(kind: str | None) -> None:
+    torch.manual_seed(0)
+    options = {kind: 0.4} if kind else dict.fromkeys(KINDS, 0.3) | {"peepholes": True}
+    layer = LSTMLayer(2, 3, **options).double()  # type: ignore[arg-type]
+    lengths = torch.tensor([2, 3, 1])
+    inputs = torch.randn(3, 3, 2, dtype=torch.double, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def call(inputs: Tensor, *weights: Tensor) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            plan = plan_packing(lengths, frames=3)
+            values = dict(zip(names, weights, strict=True))
+            return torch.func.functional_call(layer, values, (pack(inputs, plan), plan))[0]
+
+    assert torch.autograd.gradcheck(call, (inputs, *layer.parameters()), fast_mode=True)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    *[
+        ({kind: rate}, f"^{kind} must be at least 0 and below 1")
+        for kind in KINDS
+        for rate in (-0.1, 1.0, math.nan)
+    ],
+    ({"input_size": 0}, "^input_size must be at least 1, not 0"),
+    ({"hidden_size": 0}, "^hidden_size must be at least 1, not 0"),
+    ({"projection": HIDDEN}, "^projection must be at least 0 and below hidden_size, 5, not 5"),
+    ({"projection": -1}, "^projection must be at least 0"),
+    ({"peepholes": True, "cell_norm": True}, "^peepholes do not go with cell_norm"),
+]
+
+
+@pytest.mark.parametrize(("options", "complaint"), REFUSED)
+def test_what_makes_no_sense_is_refused_by_name(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        LSTMLayer(**({"input_size": DIMS, "hidden_size": HIDDEN} | options))
+
+
+def test_its_printed_form_names_what_is_on() -> None:
+    text = str(LSTMLayer(DIMS, HIDDEN, zoneout_cell=0.25))
+    assert "zoneout_cell=0.25" in text
+    assert "state_dropout" not in text

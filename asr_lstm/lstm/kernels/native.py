@@ -1,34 +1,24 @@
-"""The time loops in C++, compiled once on first use; where there is no compiler the portable ones serve.
+"""The layer in C++ (native.cpp), compiled on first use; where there is no compiler the portable kernel serves.
 
-Float32 on a CPU only. The compiled library is kept in the user's cache (XDG_CACHE_HOME, ~/.cache), named after
-the source, the compiler and the processor, and put there in one move: two processes may compile at once.
+On a CPU, with weights in float32. Under torch.autocast to bfloat16 the recurrent products are bfloat16 too where the
+processor multiplies it (AVX512-BF16), and gates are kept in it: cells, states and sums stay in float32.
 
-ASR_LSTM_KERNEL=portable keeps this kernel off; CXX names the compiler.
+For its backward pass it keeps, for each valid frame, its inputs and 6 * hidden numbers a direction (four gates, cell,
+output): 4 * (dims + 6 * directions * hidden) bytes a frame in float32, and under bfloat16
+2 * dims + 16 * directions * hidden. Dropout by step and zoneout are drawn again, and keep nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from asr_lstm.lstm.kernels.plan import PackingPlan
-
-log = logging.getLogger(__name__)
-
-_SOURCE = Path(__file__).with_name("native.cpp")
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
-_COMPILE_SECONDS = 120  # it takes 2; a compiler that hangs must not hang training
+from asr_lstm.lstm.kernels.build import Layer, thread_pool
+from asr_lstm.lstm.kernels.build import library as _library
+from asr_lstm.lstm.kernels.call import Call, Gradients, Leaves, Result, ResultGradients
+from asr_lstm.lstm.kernels.noise import threshold
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -38,122 +28,122 @@ def usable(*tensors: Tensor) -> bool:
     )
 
 
-def through_time(
-    gates: Tensor, *, plan: PackingPlan, weight_hh: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """As `portable.through_time`."""
-    directions, _, hidden = weight_hh.shape
-    weight_hh, mask = weight_hh.contiguous(), None if mask is None else mask.contiguous()
-    cells = gates.new_empty(plan.batch + len(gates), directions, hidden)
-    states = torch.empty_like(cells)
-    cells[: plan.batch] = 0
-    states[: plan.batch] = 0
-    _call("lstm_through_time", gates, cells, states, weight_hh, mask, plan=plan, hidden=hidden)
-    return cells, states
+def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Result, tuple[Tensor, ...]]:
+    """As `portable.forward`."""
+    directions, gate_rows, hidden = leaves.weight_hh.shape
+    rows = rows.to(call.kind).contiguous()
+    gates = rows.new_empty(len(rows), directions, gate_rows)
+    _product(rows, leaves.weight_ih.flatten(0, 1).t(), out=gates.flatten(1))
+    states = leaves.weight_hh.new_empty(len(rows), directions, hidden)
+    cells = torch.empty_like(states) if keep else None
+    final_states, final_cells = states.new_empty(2, directions, call.plan.batch, hidden)
+    _run("lstm_forward", call, leaves, gates, cells, states, final_states, final_cells)
+    kept = () if cells is None else (rows, gates, cells, states)
+    return Result(states, final_states, final_cells), kept
 
 
-def back_through_time(
-    grad_states: Tensor,
-    *,
-    plan: PackingPlan,
-    weight_hh: Tensor,
-    mask: Tensor | None,
-    gates: Tensor,
-    cells: Tensor,
-) -> Tensor:
-    """As `portable.back_through_time`."""
-    weight_hh, mask = weight_hh.contiguous(), None if mask is None else mask.contiguous()
-    grad_states = grad_states.contiguous()
-    grad_gates = torch.empty_like(gates)
-    hidden = weight_hh.shape[-1]
-    _call(
-        "lstm_back_through_time",
+def backward(
+    call: Call, leaves: Leaves, kept: tuple[Tensor, ...], grad: ResultGradients, *, need_rows: bool
+) -> Gradients:
+    """As `portable.backward`."""
+    rows, gates, cells, states = kept
+    weight_ih = leaves.weight_ih.flatten(0, 1)
+    grad_gates, previous = torch.empty_like(gates), torch.empty_like(states, dtype=gates.dtype)
+    grad_bias = torch.zeros_like(leaves.bias)
+    grad_peepholes, grad_states, grad_cells = (
+        None if leaf is None else torch.zeros_like(leaf, memory_format=torch.contiguous_format)
+        for leaf in (leaves.peepholes, leaves.states, leaves.cells)
+    )
+    _run(
+        "lstm_backward",
+        call,
+        leaves,
+        *(_plain(grad.outputs), gates, cells, states, _plain(grad.states), _plain(grad.cells)),
+        *(grad_gates, previous, grad_bias, grad_peepholes, grad_states, grad_cells),
+    )
+    flat = grad_gates.flatten(1)
+    grad_weight_ih = _product(flat.t(), rows, out=weight_ih.new_empty(weight_ih.shape))
+    grad_weight_hh = leaves.weight_hh.new_empty(leaves.weight_hh.shape)
+    for direction, out in enumerate(grad_weight_hh):
+        _product(grad_gates[:, direction].t(), previous[:, direction], out=out)
+    grad_rows = _product(flat, weight_ih, out=weight_ih.new_empty(rows.shape)) if need_rows else None
+    return Gradients(
+        grad_rows,
+        grad_weight_ih.view(leaves.weight_ih.shape),
+        grad_weight_hh,
+        grad_bias,
+        grad_peepholes,
         grad_states,
-        gates,
-        cells,
-        weight_hh,
-        mask,
-        grad_gates,
-        plan=plan,
-        hidden=hidden,
+        grad_cells,
     )
-    return grad_gates
 
 
-def _call(name: str, *tensors: Tensor | None, plan: PackingPlan, hidden: int) -> None:
-    library = _library()
-    assert library is not None  # `usable` came first
+def mask_rows(rows: Tensor, mask: Tensor, sequence: Tensor) -> Tensor:
+    """Rows (rows, dims) times mask (batch, dims) at each row's sequence (rows,)."""
+    rows, mask = rows.contiguous(), mask.contiguous()
+    out = torch.empty_like(rows)
+    _loaded().lstm_mask_rows(
+        *map(_address, (rows, mask, sequence, out)), *rows.shape, torch.get_num_threads(), thread_pool()
+    )
+    return out
+
+
+def drop(numbers: Tensor, seed: int, rate: float) -> Tensor:
+    """Numbers (rows, size), dropped as `kernels.noise.drawn_at` says of the rows' places."""
+    numbers = numbers.contiguous()
+    out = torch.empty_like(numbers)
+    _loaded().lstm_drop(
+        *(_address(numbers), _address(out), seed, threshold(rate), 1 / (1 - rate)),
+        *(*numbers.shape, torch.get_num_threads(), thread_pool()),
+    )
+    return out
+
+
+def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+    """left @ right into `out`: float32 here, a tenth faster than torch on some processors, bfloat16 by torch."""
+    if left.dtype != torch.float32:
+        right = right.to(left.dtype)
+        return torch.mm(left, right, out=out) if out.dtype == left.dtype else out.copy_(left @ right)
+    _loaded().lstm_product(
+        *(_address(left), *left.stride()),
+        *(_address(right), *right.stride()),
+        *(_address(out), out.stride(0)),
+        *(*out.shape, left.shape[1]),
+        *(torch.get_num_threads(), thread_pool()),
+    )
+    return out
+
+
+def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
+    """Call a loop with the layer, and the tensors that its own struct names in order."""
+    plan, noise = call.plan, call.noise
+    _, weight_hh, bias, peepholes, states, cells = leaves
+    directions, gate_rows, hidden = weight_hh.shape
+    given = [_plain(tensor) for tensor in (weight_hh, bias, call.mask, peepholes, states, cells)]
+    layer = Layer(
+        *map(_address, (plan.starts, plan.lengths, *given)),
+        *(len(plan.active), plan.batch, directions, hidden, gate_rows // hidden),
+        *(torch.get_num_threads(), thread_pool()),
+        noise.seed,
+        *(threshold(rate) for rate in (noise.candidate, noise.cell, noise.state)),
+        *(1 / (1 - noise.candidate), noise.cell, noise.state),
+        noise.expected,
+    )
     # Results are written where the pointers lead, so that a copy made contiguous would lose them.
-    assert all(
-        tensor is None or (tensor.is_contiguous() and tensor.dtype == torch.float32) for tensor in tensors
-    )
-    active = torch.tensor(plan.active)
-    getattr(library, name)(
-        *[ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors],
-        ctypes.c_void_p(active.data_ptr()),
-        *[
-            ctypes.c_int64(number)
-            for number in (len(active), plan.batch, plan.directions, hidden, torch.get_num_threads())
-        ],
-    )
+    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors)
+    pointers = (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
+    getattr(_loaded(), name)(ctypes.byref(layer), pointers, call.kind == torch.bfloat16)
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """The compiled library, or None where it is not wanted or cannot be had; then one line says so."""
-    if os.environ.get("ASR_LSTM_KERNEL", "") == "portable":
-        return None
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        log.info(
-            "no C++ compiler found: LSTM layers run in plain torch, about half as fast (g++ makes them faster)"
-        )
-        return None
-    try:
-        return ctypes.CDLL(str(_compiled(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
-        log.info("the C++ kernel cannot be compiled (%s): LSTM layers run in plain torch", reason)
-        return None
+def _plain(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
-def _compiled(compiler: str) -> Path:
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_COMPILE_SECONDS
-    ).stdout
-    key = "\0".join((_SOURCE.read_text(encoding="utf-8"), version, " ".join(_FLAGS), _processor()))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "asr_lstm"
-    target = cache / f"lstm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if target.exists():
-        return target
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=cache)
-    except OSError:  # no home to write to: compile for this process alone
-        folder = tempfile.mkdtemp()
-        target = Path(folder) / "kept.so"
-    made = Path(folder) / "made.so"
-    try:
-        subprocess.run(
-            [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_COMPILE_SECONDS,
-        )
-        made.replace(target)
-    finally:
-        if target.parent != Path(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-    return target
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
-def _processor() -> str:
-    """What `-march=native` depends on: a home folder may be shared by unlike machines."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return platform.machine() + line
-    except OSError:  # not Linux
-        pass
-    return f"{platform.machine()} {platform.processor()} {platform.node()}"
+def _loaded() -> ctypes.CDLL:
+    loaded = _library()
+    assert loaded is not None  # `usable` came first
+    return loaded

@@ -1,0 +1,264 @@
+"""Stacked LSTM layers with variational dropout over padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from asr_lstm.lstm.between import Shortcut, TimeReduction
+from asr_lstm.lstm.dropout import LockedDropout, StepDropout
+from asr_lstm.lstm.kernels import PackingPlan, plan_packing, plan_single_step
+from asr_lstm.lstm.kernels.rows import pack, unpack
+from asr_lstm.lstm.layer import LSTMLayer
+
+
+class States(NamedTuple):
+    """What a stack remembers: (layers, directions, batch, state_size) states, (..., hidden_size) cells."""
+
+    states: Tensor
+    cells: Tensor
+
+    def select(self, sequences: Tensor) -> States:
+        """Those of some sequences, (count,), in that order, as a beam search needs."""
+        return States(self.states.index_select(2, sequences), self.cells.index_select(2, sequences))
+
+
+class VariationalLSTM(nn.Module):
+    """A stack of LSTM layers with variational dropout; without it, `torch.nn.LSTM` on packed sequences.
+
+    Lengths are handled without packed sequences: a sequence gives the same output alone as in any batch. The kinds
+    of dropout are described in `asr_lstm.lstm.dropout`, the variants of a layer's cell at `LSTMLayer`; any of them
+    go together but where a ValueError says otherwise.
+
+    Args:
+        input_size: dims of the input.
+        hidden_size: of each direction of each layer.
+        layers: how many.
+        bidirectional: run both directions, each from its own end of the sequence.
+        input_dropout: locked dropout on the input of the first layer.
+        layer_dropout: locked dropout between layers.
+        step_dropout: standard dropout between layers, redrawn at each frame.
+        state_dropout: dropout of the recurrent state h_{t-1} in each layer and direction, one mask a sequence.
+        candidate_dropout: recurrent dropout without memory loss, redrawn at each step.
+        weight_dropout: weight drop on the recurrent matrices, one mask a forward pass.
+        zoneout_cell: zoneout of the cells.
+        zoneout_state: zoneout of the hidden states.
+        layer_norm: normalise the output of each layer (Ba et al. 2016), which lets deep stacks train sooner.
+        cell_norm: layer normalisation inside the cells.
+        peepholes: let the gates see the cell.
+        projection: size that the states are projected to; 0 for none.
+        coupled_gates: the input gate is 1 - forget gate.
+        shortcut: what leads past each layer but the first: "none", "residual" or "highway", see `Shortcut`.
+        time_reduction: frames made one after each layer but the last, (2, 2) for a pyramid of three; none by default.
+        reduction: "concat" puts such frames side by side, "take" takes the first of them, see `TimeReduction`.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not go with another.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        layers: int = 1,
+        bidirectional: bool = True,
+        input_dropout: float = 0.0,
+        layer_dropout: float = 0.0,
+        step_dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        candidate_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout_cell: float = 0.0,
+        zoneout_state: float = 0.0,
+        layer_norm: bool = False,
+        cell_norm: bool = False,
+        peepholes: bool = False,
+        projection: int = 0,
+        coupled_gates: bool = False,
+        shortcut: Literal["none", "residual", "highway"] = "none",
+        time_reduction: Sequence[int] = (),
+        reduction: Literal["concat", "take"] = "concat",
+    ) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, not {layers}")
+        if len(time_reduction) not in (0, layers - 1):
+            raise ValueError(
+                f"time_reduction must hold {layers - 1} numbers for {layers} layers, not {time_reduction}"
+            )
+        factors = [*time_reduction, 1] if time_reduction else [1] * layers
+        if shortcut in ("residual", "highway"):
+            if layers == 1:
+                raise ValueError(
+                    f"shortcut {shortcut!r} leads past later layers than the first, but layers is 1"
+                )
+            if reduction == "concat" and max(factors) > 1:
+                raise ValueError(
+                    f"shortcut {shortcut!r} needs reduction 'take': 'concat' widens a layer's input"
+                )
+        self.output_size = (projection or hidden_size) * (2 if bidirectional else 1)
+        self.reductions = nn.ModuleList(TimeReduction(factor, reduction) for factor in factors)
+        sizes = [input_size] + [
+            cast(TimeReduction, reduce).width(self.output_size) for reduce in list(self.reductions)[:-1]
+        ]
+        between = LockedDropout(
+            layer_dropout, name="layer_dropout"
+        ).rate  # checked where there is no between, too
+        self.dropouts = nn.ModuleList(
+            [LockedDropout(input_dropout, name="input_dropout")]
+            + [LockedDropout(between) for _ in range(layers - 1)]
+        )
+        self.step_dropout = StepDropout(step_dropout, name="step_dropout")
+        self.layers = nn.ModuleList(
+            LSTMLayer(
+                size,
+                hidden_size,
+                bidirectional=bidirectional,
+                state_dropout=state_dropout,
+                candidate_dropout=candidate_dropout,
+                weight_dropout=weight_dropout,
+                zoneout_cell=zoneout_cell,
+                zoneout_state=zoneout_state,
+                peepholes=peepholes,
+                projection=projection,
+                cell_norm=cell_norm,
+                coupled_gates=coupled_gates,
+            )
+            for size in sizes
+        )
+        self.shortcuts = nn.ModuleList(
+            Shortcut(shortcut if index or layers == 1 else "none", self.output_size)
+            for index in range(layers)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(self.output_size) if layer_norm else nn.Identity() for _ in range(layers)
+        )
+
+    def forward(self, inputs: Tensor, lengths: Tensor, *, states: States | None = None) -> Tensor:
+        """Run the stack.
+
+        Args:
+            inputs: (batch, frames, input_size); what stands in the padding does not matter.
+            lengths: (batch,) valid frames of each sequence, 1 .. frames.
+            states: what is remembered at the beginning; zeros by default.
+
+        Returns:
+            (batch, frames, output_size), zeros in the padding. With `time_reduction` there are fewer frames:
+            those of a sequence are `output_lengths(lengths)`.
+
+        Raises:
+            ValueError: an argument's shape, type or device, or a length outside 1 .. frames.
+        """
+        return self._run(inputs, self._plan(inputs, lengths), states)[0]
+
+    def forward_with_states(
+        self, inputs: Tensor, lengths: Tensor | None = None, *, states: States | None = None
+    ) -> tuple[Tensor, States]:
+        """As `forward`, with what is remembered at each sequence's end, to go on from: streams, language models.
+
+        Args:
+            inputs: (batch, frames, input_size).
+            lengths: (batch,); all frames are valid by default. With `time_reduction`, multiples of its product:
+                frames that make one must not be parted.
+            states: those of the call before.
+
+        Returns:
+            The outputs, and the states: the backward direction's are those after each sequence's first frame.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        plan = self._plan(inputs, lengths)
+        whole = self.time_factor
+        if whole > 1 and bool((plan.lengths % whole).any()):
+            raise ValueError(
+                f"lengths must be multiples of {whole}, the time reduction, where states are handed on"
+            )
+        return self._run(inputs, plan, states)
+
+    @property
+    def time_factor(self) -> int:
+        """Input frames to one of the output."""
+        factor = 1
+        for reduce in self.reductions:
+            factor *= cast(TimeReduction, reduce).factor
+        return factor
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """(batch,) valid frames of the output for those of the input."""
+        return -(-lengths // self.time_factor)
+
+    def _plan(self, inputs: Tensor, lengths: Tensor | None) -> PackingPlan:
+        """Check what is given and lay it out."""
+        weight = cast(LSTMLayer, self.layers[0]).weight_ih
+        size, device = weight.shape[-1], inputs.device
+        if inputs.ndim != 3 or inputs.shape[-1] != size or 0 in inputs.shape:
+            raise ValueError(
+                f"inputs must be (batch, frames, {size}) with a sequence and a frame at least, "
+                f"not of shape {tuple(inputs.shape)}"
+            )
+        halves = (torch.float16, torch.bfloat16) if torch.is_autocast_enabled(weight.device.type) else ()
+        if device != weight.device or inputs.dtype not in (weight.dtype, *halves):
+            raise ValueError(
+                f"inputs must be {weight.dtype} on {weight.device} as the weights are, "
+                f"not {inputs.dtype} on {device}"
+            )
+        batch, frames, _ = inputs.shape
+        if lengths is None:
+            if frames == 1:
+                return plan_single_step(batch, device)
+            lengths = torch.full((batch,), frames)
+        plan = plan_packing(lengths, frames=frames, device=device)
+        if plan.batch != batch:
+            raise ValueError(f"lengths must be as many as the inputs, {batch}, not {plan.batch}")
+        return plan
+
+    def _run(self, inputs: Tensor, plan: PackingPlan, states: States | None) -> tuple[Tensor, States]:
+        if states is not None and not len(states.states) == len(states.cells) == len(self.layers):
+            raise ValueError(
+                f"states must hold those of {len(self.layers)} layers, not of {len(states.states)}"
+            )
+        rows, last = pack(inputs, plan), []
+        parts = zip(self.dropouts, self.layers, self.shortcuts, self.norms, self.reductions, strict=True)
+        for index, (dropout, layer, shortcut, norm, reduce) in enumerate(parts):
+            rows = cast(LockedDropout, dropout).on_rows(rows, plan)
+            if index:
+                rows = self.step_dropout(rows)
+            before = None if states is None else (states.states[index], states.cells[index])
+            outputs, after = layer(rows, plan, before)
+            last.append(after)
+            rows, plan = cast(TimeReduction, reduce)(norm(shortcut(rows, outputs)), plan)
+        state, cell = zip(*last, strict=True)
+        return unpack(rows, plan), States(torch.stack(state), torch.stack(cell))
+
+    @classmethod
+    def from_torch(cls, lstm: nn.LSTM) -> VariationalLSTM:
+        """Copy the weights of a `torch.nn.LSTM`; its two biases are added up."""
+        copy = cls(
+            lstm.input_size,
+            lstm.hidden_size,
+            layers=lstm.num_layers,
+            bidirectional=lstm.bidirectional,
+            projection=lstm.proj_size,
+        )
+        copy.to(cast(Tensor, lstm.weight_ih_l0))
+        suffixes = ("", "_reverse") if lstm.bidirectional else ("",)
+        with torch.no_grad():
+            for index, module in enumerate(copy.layers):
+                layer = cast(LSTMLayer, module)
+                for direction, suffix in enumerate(suffixes):
+                    name = f"l{index}{suffix}"
+                    layer.weight_ih[direction] = getattr(lstm, f"weight_ih_{name}")
+                    layer.weight_hh[direction] = getattr(lstm, f"weight_hh_{name}")
+                    layer.bias[direction] = 0
+                    if lstm.bias:
+                        layer.bias[direction] = getattr(lstm, f"bias_ih_{name}") + getattr(
+                            lstm, f"bias_hh_{name}"
+                        )
+                    if lstm.proj_size:
+                        cast(Tensor, layer.projection)[direction] = getattr(lstm, f"weight_hr_{name}")
+        return copy

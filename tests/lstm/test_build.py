@@ -1,0 +1,167 @@
+"""How the C++ kernel's library is made and kept, and what happens where it cannot be had."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr_lstm.lstm import VariationalLSTM
+from asr_lstm.lstm.kernels import build, native
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler on this machine"
+)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """No library loaded yet, and an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ASR_LSTM_KERNEL", raising=False)
+    build.library.cache_clear()
+    yield tmp_path / "asr_lstm"
+    build.library.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", ["absent-compiler", "false"])
+def test_without_a_working_compiler_one_line_is_logged_and_torch_serves(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, compiler: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    with caplog.at_level(logging.INFO, logger="asr_lstm"):
+        stack = VariationalLSTM(4, 8, zoneout_cell=0.1, step_dropout=0.1)
+        for _ in range(2):
+            stack(torch.zeros(1, 3, 4), torch.tensor([3])).sum().backward()
+    assert len(caplog.records) == 1
+    assert "plain torch" in caplog.text
+
+
+def test_no_compiler_at_all(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with caplog.at_level(logging.INFO, logger="asr_lstm"):
+        assert not native.usable(torch.zeros(1))
+    assert "no C++ compiler" in caplog.text
+
+
+def test_the_environment_keeps_it_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_LSTM_KERNEL", "portable")
+    assert not native.usable(torch.zeros(1))
+    assert not fresh.exists()
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The sources where they may be changed: a single function, which takes no time to compile."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    folder.joinpath("native.cpp").write_text(
+        '#include "native_part.h"\nextern "C" int answer() { return part(); }\n'
+    )
+    folder.joinpath("native_part.h").write_text("static int part() { return 42; }\n")
+    monkeypatch.setattr(build, "_FOLDER", folder)
+    monkeypatch.setattr(build, "_SOURCE", folder / "native.cpp")
+    monkeypatch.setattr(build, "_declared", lambda library: library)
+    return folder
+
+
+def loaded() -> ctypes.CDLL:
+    build.library.cache_clear()
+    library = build.library()
+    assert library is not None
+    return library
+
+
+@needs_compiler
+def test_it_is_compiled_once_and_found_again(fresh: Path, copied: Path) -> None:
+    assert loaded().answer() == 42
+    (library,) = fresh.iterdir()
+    written = library.stat().st_mtime_ns
+    assert loaded().answer() == 42
+    assert [path.stat().st_mtime_ns for path in fresh.iterdir()] == [written]
+
+
+@needs_compiler
+def test_a_changed_header_is_compiled_anew(fresh: Path, copied: Path) -> None:
+    loaded()
+    copied.joinpath("native_part.h").write_text("static int part() { return 43; }\n")
+    assert loaded().answer() == 43
+    assert len(list(fresh.iterdir())) == 2
+
+
+@needs_compiler
+def test_other_flags_of_the_processor_are_compiled_for_anew(
+    fresh: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded()
+    monkeypatch.setattr(build, "_processor", lambda: "x86_64 flags: another")
+    loaded()
+    assert len(list(fresh.iterdir())) == 2
+
+
+@needs_compiler
+def test_two_processes_may_compile_at_once(fresh: Path, copied: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from asr_lstm.lstm.kernels import build; "
+        "build._FOLDER = Path(sys.argv[1]); build._SOURCE = build._FOLDER / 'native.cpp'; "
+        "build._declared = lambda library: library; print(build.library().answer())"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(fresh.parent)}
+    command = [sys.executable, "-c", code, str(copied)]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    assert [process.communicate()[0].strip() for process in running] == ["42", "42"]
+    assert [path.suffix for path in fresh.iterdir()] == [".so"]
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix", reason="folders without permission to write")
+def test_a_cache_that_cannot_be_written_is_done_without(fresh: Path, copied: Path) -> None:
+    fresh.parent.joinpath("asr_lstm").write_text("a file where the folder should be")
+    assert loaded().answer() == 42
+
+
+@needs_compiler
+def test_it_compiles_for_lesser_processors_and_computes_the_same(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without bfloat16 products gates are still kept in it; with eight lanes instead of sixteen all sums change."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("these are flags of x86 compilers")
+    monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-march=x86-64-v3", "-O1"))
+    torch.manual_seed(0)
+    stack = VariationalLSTM(5, 37, layers=2, state_dropout=0.2, zoneout_cell=0.1, step_dropout=0.1)
+    inputs, lengths = torch.randn(14, 9, 5), torch.randint(1, 10, (14,)).clamp(min=1)
+    lengths[3] = 9
+    outcomes = []
+    for lesser in (True, False):
+        if lesser:
+            library = loaded()
+            assert not library.lstm_multiplies_bfloat16()
+        else:
+            monkeypatch.setenv("ASR_LSTM_KERNEL", "portable")
+            build.library.cache_clear()
+        for low in (False, True):
+            stack.zero_grad()
+            torch.manual_seed(4)
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                outputs = stack(inputs, lengths)
+            outputs.square().sum().backward()
+            gradients = [parameter.grad.flatten() for parameter in stack.parameters()]  # type: ignore[union-attr]
+            outcomes.append(torch.cat([outputs.detach().flatten(), *gradients]))
+    exact, rounded, expected, portable = outcomes
+    torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-5)
+    assert (rounded - expected).norm() < 0.02 * expected.norm()
+    assert (rounded - portable).norm() < 0.02 * expected.norm()
