@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from asr_lstm import __version__
 from asr_lstm.errors import AsrLstmError, DownloadError, TrainingInterrupted
@@ -177,8 +178,8 @@ def _call(
     if positional:
         parser.add_argument(positional, type=Path, help="the folder")
     if several:
-        option = {"nargs": "+", "action": "extend", "type": Path, "required": True}
-        parser.add_argument(f"--{several}", help="one or more paths", **option)
+        extend: dict[str, Any] = {"nargs": "+", "action": "extend", "type": Path, "required": True}
+        parser.add_argument(f"--{several}", help="one or more paths", **extend)
     parser.add_function_arguments(function, skip={files, positional, several})
     try:
         options = parser.instantiate(parser.parse_args(arguments)).as_dict()

@@ -105,7 +105,7 @@ class CTCTraining(lightning.LightningModule):
         # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
         loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
         self.log("loss", loss.detach(), batch_size=len(batch.lengths))
-        self.log("learning_rate", self.optimizers().param_groups[0]["lr"])
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         self._sampler.consume()
         return loss
 

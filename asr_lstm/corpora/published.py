@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_lstm.corpora.download import _Download, _progress_bar, fetch, unpack
+from asr_lstm.corpora.download import _Download, _progress_bar, unpack
 from asr_lstm.corpora.validate import report_dropped, validate_utterances
 from asr_lstm.errors import DataError, DownloadError
 from asr_lstm.files import atomic_write
@@ -34,7 +35,7 @@ class Archive:
         folder: what it unpacks to.
         files: how many files match a pattern below that folder once all is there.
         megabytes: to be fetched, about.
-        md5: published checksum; "" where the publisher has none, and gzip's own and `files` have to do.
+        sha256: published checksum; "" where there is none, and gzip's own and `files` have to do.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Archive:
     folder: str
     files: Mapping[str, int]
     megabytes: int
-    md5: str = ""
+    sha256: str = ""
 
 
 def find_corpus(archive: Archive, *, source: str | Path, download: bool, data: str | Path) -> Path:
@@ -88,11 +89,7 @@ def download_archive(archive: Archive, folder: str | Path) -> Path:
         return corpus
     target = Path(folder) / f"{archive.folder}.tar.gz"
     log.info("fetching %s", archive.url)
-    if archive.md5:
-        fetch(archive.url, target, md5=archive.md5)
-    else:
-        fetch_unsigned(archive.url, target)
-    unpack(target, folder)
+    unpack(fetch_archive(archive.url, target, sha256=archive.sha256), folder)
     for pattern, count in archive.files.items():
         if (found := sum(1 for _ in corpus.glob(pattern))) != count:
             raise DownloadError(
@@ -104,27 +101,33 @@ def download_archive(archive: Archive, folder: str | Path) -> Path:
     return corpus
 
 
-def fetch_unsigned(url: str, target: str | Path) -> Path:
-    """Fetch a gzip archive whose publisher gives no checksum: it must be whole by gzip's own.
+def fetch_archive(url: str, target: str | Path, *, sha256: str = "") -> Path:
+    """Fetch a gzip archive, going on where an earlier attempt or run broke off, and check what came.
 
-    Goes on where an earlier attempt or run broke off. That finds what was cut or damaged, but not what somebody
-    put in the archive's place: check what it holds.
+    Without a published checksum it must be whole by gzip's own. That finds what was cut or damaged, but not what
+    somebody put in the archive's place: check what it holds.
+
+    Args:
+        url: an http or https address.
+        target: the file to write; missing folders are made.
+        sha256: published checksum, 64 hexadecimal digits; "" where there is none.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or sends something else than a gzip archive; or the
-            disk is full or not writable.
+        DownloadError: the server cannot be reached, refuses, or sends something else; or the disk is full or not
+            writable.
     """
     target = Path(target)
     part = target.with_name(f"{target.name}.part")
+    fault = ""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and _is_whole_gzip(target):
+        if target.is_file() and not _fault(target, sha256):
             return target
         for _ in range(2):  # what two sittings joined may not fit: then once more from its start
             with _progress_bar() as progress:
                 task = progress.add_task(target.name, total=None)
                 _Download(url, part, _TIMEOUT_SECONDS, _ATTEMPTS, progress, task).complete()
-            if _is_whole_gzip(part):
+            if not (fault := _fault(part, sha256)):
                 part.replace(target)
                 return target
             part.unlink()
@@ -133,20 +136,30 @@ def fetch_unsigned(url: str, target: str | Path) -> Path:
             f"{target}: cannot write ({error.strerror or error}); free some space or choose another folder"
         ) from error
     raise DownloadError(
-        f"{url}: what the server sends is not a whole gzip archive; try again later, or put the file at {target} "
-        "yourself"
+        f"{url}: what the server sends {fault}; try again later, or put the file at {target} yourself"
     )
 
 
-def _is_whole_gzip(path: Path) -> bool:
-    """Whether the archive ends as it should, with the checksum of what it holds."""
+def _fault(path: Path, sha256: str) -> str:
+    """What is wrong with an archive, "" if nothing is known to be."""
+    if sha256:
+        found = _sha256(path)
+        return "" if found == sha256.lower() else f"has the SHA-256 {found}, not the published {sha256}"
     try:
         with gzip.open(path) as stream:
             while stream.read(_BLOCK_BYTES):
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        return False
-    return path.stat().st_size > 0
+        return "is not a whole gzip archive"
+    return "" if path.stat().st_size else "is empty"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def keep_sound(candidates: Sequence[Utterance], *, output: str | Path) -> list[Utterance]:

@@ -183,7 +183,8 @@ def report_dropped(dropped: Sequence[Dropped], *, path: str | Path, total: int) 
     Where nothing was dropped, a table that an earlier run left there is removed.
     """
     if not dropped:
-        with suppress(OSError):  # a folder that cannot be written to is found when there is something to write
+        # A folder that cannot be written to is found when there is something to write.
+        with suppress(OSError):
             Path(path).unlink(missing_ok=True)
         return
     write_dropped(path, dropped)

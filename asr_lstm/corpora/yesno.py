@@ -24,17 +24,15 @@ from asr_lstm.corpora.published import Archive, download_archive, find_corpus, k
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance
 
-# OpenSLR gives no checksum here. This one stands in torchaudio 0.5 to 0.8 (torchaudio/datasets/yesno.py), in R's and
-# Ruby's torchaudio, and in a shell recipe that fetches the archive by wget; not compared with the archive by us.
-# Later torchaudio and TensorFlow Datasets (audio/yesno/checksums.tsv) quote its SHA-256, c3f49e0c..., and the latter
-# its 4,703,754 bytes.
+# OpenSLR itself gives no checksum here. This one, of 4,703,754 bytes, is that of TensorFlow Datasets
+# (audio/yesno/checksums.tsv) and of torchaudio (datasets/yesno.py, from 0.9 to 2.11).
 ARCHIVE = Archive(
     name="YESNO",
     url="https://www.openslr.org/resources/1/waves_yesno.tar.gz",
     folder="waves_yesno",
     files={"*.wav": 60},
     megabytes=5,
-    md5="962ff6e904d2df1126132ecec6978786",
+    sha256="c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73",
 )
 
 RECORDINGS = 60

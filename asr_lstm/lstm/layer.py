@@ -121,7 +121,8 @@ class LSTMLayer(nn.Module):
 
         Peepholes begin at 0, gains of the normalisation at 1, a projection Glorot-uniform.
         """
-        if self.weight_ih.is_meta:  # where only sizes are asked for; a QR decomposition of nothing takes a second
+        # Where only sizes are asked for: a QR decomposition of nothing takes a second.
+        if self.weight_ih.is_meta:
             return
         hidden = self.hidden_size
         for direction in range(self.directions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.server
 import io
 import tarfile
@@ -19,7 +20,7 @@ from asr_lstm.corpora import download
 from asr_lstm.corpora.published import (
     Archive,
     download_archive,
-    fetch_unsigned,
+    fetch_archive,
     find_corpus,
     keep_sound,
     write_split,
@@ -98,26 +99,26 @@ def _archive(server: Server, **changes: Any) -> Archive:
 
 def test_an_unsigned_archive_is_fetched_once(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "new" / "corpus.tar.gz"
-    assert fetch_unsigned(server.url, target) == target
+    assert fetch_archive(server.url, target) == target
     assert target.read_bytes() == WHOLE
-    assert fetch_unsigned(server.url, target) == target
+    assert fetch_archive(server.url, target) == target
     assert server.ranges == [None]
     # Cut by a copy that failed: gzip's checksum at the end is gone, so it is fetched again.
     target.write_bytes(WHOLE[:-9])
-    fetch_unsigned(server.url, target)
+    fetch_archive(server.url, target)
     assert target.read_bytes() == WHOLE
 
 
 def test_an_unsigned_archive_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.cut = 100
-    target = fetch_unsigned(server.url, tmp_path / "corpus.tar.gz")
+    target = fetch_archive(server.url, tmp_path / "corpus.tar.gz")
     assert target.read_bytes() == WHOLE
     assert server.ranges == [None, "bytes=100-"]
 
 
 def test_parts_that_do_not_fit_are_fetched_anew(server: Server, tmp_path: Path) -> None:
     (tmp_path / "corpus.tar.gz.part").write_bytes(bytes(100))
-    target = fetch_unsigned(server.url, tmp_path / "corpus.tar.gz")
+    target = fetch_archive(server.url, tmp_path / "corpus.tar.gz")
     assert target.read_bytes() == WHOLE
     assert server.ranges == ["bytes=100-", None]
 
@@ -126,7 +127,7 @@ def test_parts_that_do_not_fit_are_fetched_anew(server: Server, tmp_path: Path) 
 def test_what_is_no_whole_archive_is_refused(server: Server, tmp_path: Path, body: bytes) -> None:
     server.body = body
     with pytest.raises(DownloadError, match=r"corpus\.tar\.gz: what the server sends is not a whole gzip"):
-        fetch_unsigned(server.url, tmp_path / "corpus.tar.gz")
+        fetch_archive(server.url, tmp_path / "corpus.tar.gz")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,9 +150,11 @@ def test_another_number_of_files_is_not_the_corpus(server: Server, tmp_path: Pat
 
 
 def test_a_published_checksum_is_asked_for(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="not the published 00000000000000000000000000000000"):
-        download_archive(_archive(server, md5="0" * 32), tmp_path)
+    with pytest.raises(DownloadError, match=f"has the SHA-256 [0-9a-f]*, not the published {'0' * 64}"):
+        download_archive(_archive(server, sha256="0" * 64), tmp_path)
     assert list(tmp_path.iterdir()) == []
+    download_archive(_archive(server, sha256=hashlib.sha256(WHOLE).hexdigest()), tmp_path)
+    assert (tmp_path / "corpus" / "a.wav").is_file()
 
 
 def test_finds_the_corpus_where_it_lies_or_is_fetched_to(server: Server, tmp_path: Path) -> None:

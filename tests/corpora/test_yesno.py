@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from asr_lstm.cli import main
-from asr_lstm.corpora.yesno import ARCHIVE, first_word, prepare_yesno, read_yesno
+from asr_lstm.corpora.yesno import ARCHIVE, cut_recording, find_words, prepare_yesno, read_yesno
 from asr_lstm.errors import DataError
-from asr_lstm.manifest import read_manifest
+from asr_lstm.manifest import Utterance, read_manifest
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "yesno"
 needs_real = pytest.mark.skipif(
@@ -43,7 +43,8 @@ def test_the_first_thirty_by_name_train_and_the_last_thirty_test(tmp_path: Path)
     prepared = prepare_yesno(tmp_path / "m", source=tmp_path)
     rows = {split: read_manifest(path) for split, path in prepared.manifests.items()}
     names = sorted(path.stem for path in folder.glob("?_?_?_?_?_?_?_?.wav"))
-    assert [row.id for row in rows["train"]] == names[:25]
+    assert [row.id for row in rows["train"]][::8] == names[:25]
+    assert [row.path.stem for row in rows["train"]] == [name for name in names[:25] for _ in range(8)]
     assert [row.id for row in rows["dev"]] == names[25:30]
     assert [row.id for row in rows["test"]] == names[30:]
     assert rows["test"][0].text == "no yes yes yes yes no no no"  # 30 * 4 = 0b01111000
@@ -54,17 +55,33 @@ def test_the_first_thirty_by_name_train_and_the_last_thirty_test(tmp_path: Path)
 
 
 @pytest.mark.parametrize("switched_on", [False, True])
-def test_the_first_word_is_found(switched_on: bool) -> None:
+def test_the_words_are_found(switched_on: bool) -> None:
     samples = _recording(start=0.9)
-    if switched_on:  # the rest of a word, and digital silence up to the first one
+    if switched_on:  # the rest of a word, and digital silence
         samples[: round(0.05 * RATE)] = 0.2
-        samples[round(0.05 * RATE) : round(0.8 * RATE)] = 0
-    assert first_word(samples, rate=RATE) == pytest.approx(0.9, abs=0.02)
+        samples[round(0.05 * RATE) : round(0.3 * RATE)] = 0
+    starts = [0.9 + 0.55 * word for word in range(8)]
+    assert find_words(samples, rate=RATE) == pytest.approx(starts, abs=0.03)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(RATE), np.zeros(100), np.full(RATE, 0.1)])
-def test_where_nothing_stands_out_nothing_is_cut(samples: np.ndarray) -> None:
-    assert first_word(samples.astype(np.float32), rate=RATE) == 0
+def test_where_nothing_stands_out_there_is_no_word(samples: np.ndarray) -> None:
+    assert find_words(samples.astype(np.float32), rate=RATE) == []
+
+
+def test_a_recording_is_cut_before_each_word(tmp_path: Path) -> None:
+    path = tmp_path / "0_1_0_0_1_0_1_0.wav"
+    soundfile.write(path, _recording(start=0.9), RATE)
+    seconds = soundfile.info(path).duration
+    text = "no yes no no yes no yes no"
+    parts = cut_recording(Utterance(path, text, duration=seconds))
+    assert [part.text for part in parts] == [" ".join(text.split()[first:]) for first in range(8)]
+    assert [part.offset for part in parts] == pytest.approx([0.85 + 0.55 * k for k in range(8)], abs=0.03)
+    assert [part.offset + part.duration for part in parts] == pytest.approx([seconds] * 8)
+    assert [part.id for part in parts][:2] == [path.stem, f"{path.stem}-from-2"]
+    # Where other words are found than were said, only the silence before is cut off.
+    (whole,) = cut_recording(Utterance(path, "no yes", duration=seconds))
+    assert (whole.text, whole.offset) == ("no yes", parts[0].offset)
 
 
 def test_what_is_not_yesno_is_said(tmp_path: Path) -> None:
@@ -89,8 +106,11 @@ def test_the_recipe_without_data_says_both_ways_and_exits_2(
 
 
 def test_the_archive() -> None:
-    assert ARCHIVE.files == {"*.wav": 60}
-    assert len(ARCHIVE.md5) == 32
+    """torchaudio knows the same archive by the same checksum."""
+    datasets = pytest.importorskip("torchaudio.datasets.yesno")
+    (release,) = datasets._RELEASE_CONFIGS.values()
+    assert ARCHIVE.sha256 == release["checksum"]
+    assert ARCHIVE.url.partition("//")[2] == release["url"].partition("//")[2]
 
 
 @needs_real
@@ -101,7 +121,10 @@ def test_the_real_corpus(tmp_path: Path) -> None:
     assert rows["test"][-1].text == "yes yes yes yes yes yes yes yes"
     assert rows["dev"][-1].id == "0_1_1_1_1_0_1_0"
     assert rows["test"][0].id == "0_1_1_1_1_1_1_1"
-    for row in [row for part in rows.values() for row in part]:
+    wholes = [row for part in rows.values() for row in part if row.id == row.path.stem]
+    assert len(wholes) == 60
+    assert len(rows["train"]) >= 25 + 7 * 23  # nearly all come apart into eight words
+    for row in wholes:
         assert row.offset + row.duration == pytest.approx(soundfile.info(row.path).duration)
         assert 0.5 < row.offset < 1.3  # nobody speaks at once
         assert row.duration > 4.3  # 8 words of 0.2 s and what is between them

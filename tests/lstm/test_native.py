@@ -54,7 +54,7 @@ def run(
 
 
 @needs_compiler
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize(("batch", "frames", "hidden", "directions"), SIZES)
 @pytest.mark.parametrize("variant", NATIVE)
 def test_every_variant_equals_torch_in_double(
