@@ -24,7 +24,7 @@ log = logging.getLogger(f"{__package__}.native")  # of the kernel, which is what
 _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "native.cpp"
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
-_COMPILE_SECONDS = 120  # it takes 4; a compiler that hangs must not hang training
+_COMPILE_SECONDS = 300  # it takes 4 where cores are idle; a compiler that hangs must not hang training
 
 
 class Layer(ctypes.Structure):
