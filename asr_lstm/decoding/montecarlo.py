@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from asr_lstm.errors import ConfigError
-from asr_lstm.lstm import LockedDropout
+from asr_lstm.lstm.dropout import Dropout
 from asr_lstm.lstm.layer import LSTMLayer
 from asr_lstm.model import Recogniser
 
@@ -85,6 +85,6 @@ def _drawing(model: Recogniser) -> Iterator[None]:
 
 
 def _rate(module: nn.Module) -> float:
-    if isinstance(module, LockedDropout):
+    if isinstance(module, Dropout):
         return module.rate
-    return module.state_dropout if isinstance(module, LSTMLayer) else 0.0
+    return max(module.rates.values()) if isinstance(module, LSTMLayer) else 0.0

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from asr_lstm.decoding.compiled import compiled
 from asr_lstm.decoding.hotwords import AHEAD, ENDS, FALL
 from asr_lstm.decoding.search_arrays import ARCS, NO_MODEL, NOWHERE, OFF, OUTSIDE, STAY
 from asr_lstm.decoding.trie import FIRST, LABEL, ROOT, VALUE
-from asr_lstm.lm.jit import compiled
 
 _EMPTY_KEY = np.uint64(0x9E3779B97F4A7C15)  # this and the two below: splitmix64 (Steele, Lea & Flood 2014)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

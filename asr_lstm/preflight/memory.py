@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from asr_lstm.features import FrontEnd
-from asr_lstm.model import EncoderConfig
+from asr_lstm.model import EncoderConfig, make_encoder
 
 _FLOAT_BYTES = 4
 _TRAINED_COPIES = 4  # parameters, gradients, and the two moments of AdamW
@@ -24,13 +24,10 @@ def encoder_frames(front_end: FrontEnd, seconds: Sequence[float]) -> list[int]:
 
 def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
     """How many numbers a `Recogniser` trains, for features of so many dims, without making one."""
-    directions = 2 if encoder.bidirectional else 1
-    outputs = directions * encoder.hidden
-    total = (outputs + 1) * units
-    for inputs in [dims] + [outputs] * (encoder.layers - 1):
-        total += directions * 4 * encoder.hidden * (inputs + encoder.hidden + 1)
-        total += 2 * outputs if encoder.layer_norm else 0
-    return total
+    with torch.device("meta"):  # sizes alone, no numbers
+        stack = make_encoder(dims, encoder)
+    head = (stack.output_size + 1) * units
+    return head + sum(parameter.numel() for parameter in stack.parameters())
 
 
 def training_memory(front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float) -> float:
