@@ -79,6 +79,7 @@ class UnitMemory:
         return slots
 
 
+@torch.inference_mode()
 def search_together(logits: Sequence[Logits], search: Search, models: OutsideModels) -> list[LastBeam]:
     """Search some utterances, each (frames, units), with outside models."""
     running = [Running(search, frames=len(rows)) for rows in logits]

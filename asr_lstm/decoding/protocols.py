@@ -47,7 +47,8 @@ class WordModel(Protocol):
 class UnitModel(Protocol):
     """A language model over the recogniser's units whose memory is tensors, such as an LSTM.
 
-    Column 0 of its log-probabilities, the CTC blank's, is that of the end of the text.
+    Column 0 of its log-probabilities, the CTC blank's, is that of the end of the text. It may compute where it
+    likes; the search gives it units on the CPU, states where it left them, and asks without gradients.
     """
 
     def start(self) -> tuple[Tensor, tuple[Tensor, ...]]:
