@@ -30,6 +30,9 @@ lint: setup  ## ruff and mypy
 bench: setup  ## a training step of the LSTM against torch.nn.LSTM
 	$(BIN)/python tools/bench_lstm.py
 
+recipe-language_model: setup  ## LSTM language model of TEXT=file
+	$(BIN)/asr-lstm lm train --kind lstm --config recipes/language_model/characters.yaml $(if $(TEXT),--text "$(TEXT)") $(ARGS)
+
 # Variables such as LIBRISPEECH=/path reach the recipe through the environment (`environment:` in its
 # recipe.yaml says which option each one sets); ARGS="--training.epochs 3" sets any option.
 recipe-%: setup  ## run recipes/NAME: prepare, train, decode, score, report

@@ -132,7 +132,9 @@ class _Aligner:
             spans = align_units(logits, target)
         except DataError as error:
             return AlignmentFailure(utterance.id, f"{utterance.id}: {error}")
-        scale = _Timing(self.bundle.features, utterance.duration, frames=len(logits))
+        scale = _Timing(
+            self.bundle.features, utterance.duration, frames=len(logits), factor=self.bundle.model.time_factor
+        )
         words = word_spans(spans, self.bundle.units, self.spelling)
         return Alignment(
             id=utterance.id,
@@ -148,16 +150,16 @@ class _Aligner:
 class _Timing:
     """Frames to seconds.
 
-    A frame of the encoder stands for the stretch around the `stack` frames in it, each centred on its multiple of
-    the hop: half a hop before the first to half a hop after the last. Where the loader gives frames, whose rate
-    nobody told, they share the utterance's duration.
+    A frame of the logits stands for the stretch around the `stack` times `factor` frames in it, each centred on its
+    multiple of the hop: half a hop before the first to half a hop after the last. Where the loader gives frames,
+    whose rate nobody told, they share the utterance's duration.
     """
 
-    def __init__(self, features: FeatureConfig, duration: float, *, frames: int) -> None:
+    def __init__(self, features: FeatureConfig, duration: float, *, frames: int, factor: int) -> None:
         self._duration = duration
         if features.kind == "log_mel":
             hop = features.hop_samples / features.rate
-            self._step, self._first = features.stack * hop, -0.5 * hop
+            self._step, self._first = features.stack * factor * hop, -0.5 * hop
         else:
             self._step, self._first = duration / frames, 0.0
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
-
-from asr_lstm.errors import DataError
 
 # Lengths are jittered by this share before sorting, so that an utterance meets other company in each epoch
 # while the padding stays a few per cent.
@@ -55,7 +55,13 @@ class Draw:
 
 
 def plan_batches(
-    durations: Sequence[float], *, max_seconds: float, seed: int, epoch: int, shortest_first: float = 0.0
+    durations: Sequence[float],
+    *,
+    max_seconds: float,
+    seed: int,
+    epoch: int,
+    shortest_first: float = 0.0,
+    group: int = 1,
 ) -> list[list[int]]:
     """Share all utterances out into batches of at most `max_seconds`, padding counted in.
 
@@ -68,6 +74,8 @@ def plan_batches(
         epoch: each one has its own plan.
         shortest_first: this share of the batches, the shortest ones, comes first and in order of length
             (after SortaGrad: Amodei et al. 2015, Deep Speech 2, section 3.3); the others are shuffled.
+        group: so many consecutive batches, counted from the first, are of like length: what one update takes,
+            shared out between processes that must not wait for each other. The last group may be a smaller one.
 
     Returns:
         indices into `durations`; each index occurs once.
@@ -78,22 +86,63 @@ def plan_batches(
     if max_seconds <= 0:
         raise ValueError(f"max_seconds must be above 0, not {max_seconds}")
     random = np.random.default_rng([seed, epoch])
-    lengths = np.asarray(durations, dtype=float)
+    order, starts = _by_length(np.asarray(durations, dtype=float), max_seconds, random)
+    groups = _in_groups(len(starts), group, random)
+    first = round(shortest_first * len(groups))
+    rest = groups[first:]
+    arranged = groups[:first] + [rest[place] for place in random.permutation(len(rest)).tolist()]
+    # Groups are counted off from the first batch: a smaller one stands last. Sorting is stable.
+    arranged.sort(key=lambda members: len(members) < group)
+    rows, bounds = order.tolist(), [*starts, len(order)]
+    return [rows[bounds[batch] : bounds[batch + 1]] for members in arranged for batch in members]
+
+
+def _in_groups(batches: int, size: int, random: np.random.Generator) -> list[range]:
+    """Batches in groups of neighbours; where they do not divide evenly, a random group is the smaller one."""
+    left = batches % size
+    small = int(random.integers(batches // size + 1)) * size if left else batches
+    starts = [*range(0, small, size), *([small] if left else []), *range(small + left, batches, size)]
+    return [range(start, end) for start, end in itertools.pairwise([*starts, batches])]
+
+
+def count_batches(durations: Sequence[float], *, max_seconds: float, seed: int, epoch: int) -> int:
+    """How many batches `plan_batches` makes, in less time."""
+    random = np.random.default_rng([seed, epoch])
+    return len(_by_length(np.asarray(durations, dtype=float), max_seconds, random)[1])
+
+
+def _by_length(
+    lengths: NDArray[np.float64], max_seconds: float, random: np.random.Generator
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Utterances in order of their jittered lengths, and where in that order each batch begins."""
     jittered = lengths * random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, size=len(lengths))
-    batches: list[list[int]] = []
-    current: list[int] = []
-    longest = 0.0
-    for index in np.argsort(jittered, kind="stable").tolist():
-        longest = max(longest, lengths[index])
-        if current and longest * (len(current) + 1) > max_seconds:
-            batches.append(current)
-            current, longest = [], lengths[index]
-        current.append(index)
-    if current:
-        batches.append(current)
-    first = round(shortest_first * len(batches))
-    rest = batches[first:]
-    return batches[:first] + [rest[place] for place in random.permutation(len(rest))]
+    order = np.argsort(jittered, kind="stable")
+    ends = _batch_ends(lengths[order], max_seconds).tolist()
+    starts = []
+    place = 0
+    while place < len(ends):
+        starts.append(place)
+        place = ends[place]
+    return order, starts
+
+
+def _batch_ends(lengths: NDArray[np.float64], max_seconds: float) -> NDArray[np.int64]:
+    """Where a batch ends that begins at each place and takes what fits: for all places at once, an utterance a round.
+
+    A million take a quarter of a second at 60 s a batch.
+    """
+    ends = np.empty(len(lengths), np.int64)
+    places = np.arange(len(lengths))
+    longest = np.zeros(len(lengths))
+    size = 0
+    while len(places):
+        nexts = np.minimum(places + size, len(lengths) - 1)
+        longest = np.maximum(longest, lengths[nexts])
+        size += 1
+        full = (places + size > len(lengths)) | ((size > 1) & (longest * size > max_seconds))
+        ends[places[full]] = places[full] + size - 1
+        places, longest = places[~full], longest[~full]
+    return ends
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -102,24 +151,41 @@ class EpochSampler(Sampler[list[Draw]]):
     The place is that of batches *consumed*, which the training loop reports, not of batches drawn: a loader
     draws ahead. It has no length on purpose, because epochs differ by a batch or two.
 
+    Several processes have the same plan and the same place: each takes every `world`-th batch. Where the plan does
+    not divide evenly, the last ones get an empty batch, so that all take equally many.
+
     Args:
         durations: seconds of each utterance.
         max_seconds: as in `plan_batches`.
         seed: of the run; a draw's own seed is a function of it, the epoch and the utterance.
         shortest_first: so many epochs, or such a share of the first, begin with the shortest utterances.
+        group: batches of one update, over all processes; a multiple of `world`.
+        rank: of this process, from 0.
+        world: how many processes there are.
 
     Attributes:
         epoch: the epoch under way, from 0.
-        position: batches of it already consumed.
+        position: batches of it already consumed, by all processes together.
     """
 
     def __init__(
-        self, durations: Sequence[float], *, max_seconds: float, seed: int, shortest_first: float = 0.0
+        self,
+        durations: Sequence[float],
+        *,
+        max_seconds: float,
+        seed: int,
+        shortest_first: float = 0.0,
+        group: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.durations = durations
         self.max_seconds = max_seconds
         self.seed = seed
         self.shortest_first = shortest_first
+        self.group = group
+        self.rank = rank
+        self.world = world
         self.epoch = 0
         self.position = 0
 
@@ -131,16 +197,30 @@ class EpochSampler(Sampler[list[Draw]]):
             seed=self.seed,
             epoch=epoch,
             shortest_first=min(1.0, max(0.0, self.shortest_first - epoch)),
+            group=self.group,
         )
+
+    def updates(self, epoch: int) -> int:
+        """How many updates an epoch has."""
+        batches = count_batches(self.durations, max_seconds=self.max_seconds, seed=self.seed, epoch=epoch)
+        return -(-batches // self.group)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.epoch
-        for batch in self.plan(epoch)[self.position :]:
+        plan = self.plan(epoch)
+        for start in range(self.position, len(plan), self.world):
+            own = start + self.rank
+            batch = plan[own] if own < len(plan) else []
             yield [Draw(index, draw_seed(self.seed, epoch, index)) for index in batch]
 
     def consume(self) -> None:
-        """Count one batch as used in training."""
-        self.position += 1
+        """Count a batch of each process as used in training."""
+        self.position += self.world
+
+    @property
+    def at_update(self) -> bool:
+        """Whether what is consumed ends with a whole update; that of an epoch's end may be a smaller one."""
+        return self.position % self.group == 0
 
     def next_epoch(self) -> None:
         """Begin a new epoch."""
@@ -148,7 +228,7 @@ class EpochSampler(Sampler[list[Draw]]):
         self.position = 0
 
     def state_dict(self) -> dict[str, int]:
-        """The place, for a checkpoint."""
+        """The place, for a checkpoint, which is one between two updates."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -172,6 +252,7 @@ class Batch:
         target_lengths: (batch,) int64, units of each transcript.
         seeds: (batch,) int64, for augmentation.
         indices: (batch,) int64, where each utterance stands in its data set.
+        unreadable: those of its draws that are missing, for they could not be read.
     """
 
     inputs: Tensor
@@ -180,6 +261,18 @@ class Batch:
     target_lengths: Tensor
     seeds: Tensor
     indices: Tensor
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An utterance that could not be read, by its index, and why."""
+
+    index: int
+    reason: str
 
 
 @dataclass
@@ -196,23 +289,17 @@ def pad_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(inputs), batch_first=True), torch.tensor([len(row) for row in inputs])
 
 
-def collate(loaded: Sequence[Example | None]) -> Batch:
-    """Join examples into a batch; those that could not be loaded are None and left out.
-
-    Raises:
-        DataError: none could be loaded.
-    """
-    examples = [example for example in loaded if example is not None]
-    if not examples:
-        raise DataError(
-            f"not one of {len(loaded)} utterances of a batch could be read; see the warnings before"
-        )
-    inputs, lengths = pad_inputs([example.inputs for example in examples])
+def collate(loaded: Sequence[Example | Unreadable]) -> Batch:
+    """Join examples into a batch, of no utterance where none could be read."""
+    examples = [example for example in loaded if isinstance(example, Example)]
+    # Of nothing pad_sequence makes nothing.
+    inputs, lengths = pad_inputs([example.inputs for example in examples] or [torch.zeros(0)])
     return Batch(
-        inputs=inputs,
-        lengths=lengths,
+        inputs=inputs[: len(examples)],
+        lengths=lengths[: len(examples)],
         targets=torch.tensor([unit for example in examples for unit in example.units], dtype=torch.long),
-        target_lengths=torch.tensor([len(example.units) for example in examples]),
-        seeds=torch.tensor([example.draw.seed for example in examples]),
-        indices=torch.tensor([example.draw.index for example in examples]),
+        target_lengths=torch.tensor([len(example.units) for example in examples], dtype=torch.long),
+        seeds=torch.tensor([example.draw.seed for example in examples], dtype=torch.long),
+        indices=torch.tensor([example.draw.index for example in examples], dtype=torch.long),
+        unreadable=[failed for failed in loaded if isinstance(failed, Unreadable)],
     )

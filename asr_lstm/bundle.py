@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from safetensors.torch import load_file, save
 
+from asr_lstm.decoding.tuned import Tuned, load_tuned, save_tuned
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.units import CharacterUnits, Normaliser, Units
+from asr_lstm.unit_kinds import load_units
+from asr_lstm.units import Normaliser, Units
 
 CONFIG_NAME = "config.yaml"
 WEIGHTS_NAME = "model.safetensors"
@@ -33,6 +35,7 @@ class Bundle:
         features: the front end's configuration.
         encoder: the encoder's configuration.
         loader: dotted name of the function that reads an utterance for it.
+        tuned: what `asr-lstm tune` found for its decoders.
     """
 
     model: Recogniser
@@ -40,6 +43,7 @@ class Bundle:
     features: FeatureConfig
     encoder: EncoderConfig
     loader: str
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def parameters(self) -> int:
@@ -68,6 +72,7 @@ def save_bundle(folder: str | Path, bundle: Bundle) -> None:
     with atomic_write(folder / WEIGHTS_NAME, "wb") as file:
         file.write(save(weights))
     bundle.units.save(folder / UNITS_NAME)
+    save_tuned(folder, bundle.tuned)  # what was tuned for another model goes
     with atomic_write(folder / CONFIG_NAME) as file:
         yaml.safe_dump(config, file, sort_keys=False)
 
@@ -89,7 +94,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     try:
         features = FeatureConfig(**config["features"])
         encoder = EncoderConfig(**config["encoder"])
-        units = CharacterUnits.load(folder / UNITS_NAME, Normaliser(**config["normaliser"]))
+        units = load_units(config["units"], folder / UNITS_NAME, Normaliser(**config["normaliser"]))
         model = Recogniser(features, encoder, units=len(units))
         model.load_state_dict(load_file(folder / WEIGHTS_NAME))
     except ConfigError:
@@ -97,7 +102,7 @@ def load_bundle(folder: str | Path) -> Bundle:
     except Exception as error:  # whatever a damaged file makes torch, yaml or safetensors say
         reason = _first_line(error)
         raise ConfigError(f"{folder}: the model cannot be loaded ({reason}); save it anew") from error
-    return Bundle(model.eval(), units, features, encoder, loader=config["loader"])
+    return Bundle(model.eval(), units, features, encoder, loader=config["loader"], tuned=load_tuned(folder))
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
@@ -109,12 +114,11 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder / CONFIG_NAME}: not YAML ({_first_line(error)})") from error
-    if not isinstance(config, Mapping) or (config.get("format"), config.get("units")) != (
-        FORMAT,
-        "characters",
-    ):
+    if not isinstance(config, Mapping) or config.get("format") != FORMAT:
         raise ConfigError(f"{folder / CONFIG_NAME}: not the configuration of a model of format {FORMAT}")
-    missing = [name for name in ("normaliser", "features", "encoder", "loader") if name not in config]
+    missing = [
+        name for name in ("units", "normaliser", "features", "encoder", "loader") if name not in config
+    ]
     if missing:
         raise ConfigError(f"{folder / CONFIG_NAME}: {', '.join(missing)} missing; save the model anew")
     return config

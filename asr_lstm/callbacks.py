@@ -1,148 +1,255 @@
-"""What happens around training: progress on the console, and an interrupt that leaves a usable checkpoint."""
+"""What happens around training: checkpoints, the choice of the best epochs, an end on time or when asked to."""
 
 from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
-from asr_lstm.errors import TrainingInterrupted
+from asr_lstm import parallel
+from asr_lstm.averaging import WeightAverage
+from asr_lstm.checkpoints import CheckpointFolder, Judged, RunState, Snapshot, check_weights
+from asr_lstm.data import SpeechData
+from asr_lstm.errors import DataError, TrainingInterrupted
+from asr_lstm.schedule import TrainingConfig, updates_in_time
+from asr_lstm.training import CTCTraining
 
 log = logging.getLogger(__name__)
 
-# The loss is shown as a running mean over about this many updates.
-_SMOOTHING = 50
 
+class Interrupts:
+    """Notes SIGINT and SIGTERM instead of dying of them.
 
-class InterruptSaver(Callback):
-    """Ends training after the update under way when SIGINT or SIGTERM comes, and saves a checkpoint first.
+    A second signal does what it would have done without.
 
-    A second signal does what it would have done without this callback.
-
-    Args:
-        path: of the checkpoint.
-
-    Raises:
-        TrainingInterrupted: out of `Trainer.fit`, once the checkpoint stands.
+    Attributes:
+        asked: whether one has come.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
+        self.asked = False
         self._previous: dict[int, Any] = {}
-        self._asked = False
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Listen for signals; only the main thread of a process may."""
-        if threading.current_thread() is threading.main_thread():
+    def listen(self) -> None:
+        """Begin; only the main thread of a process may, and in others nothing happens."""
+        if threading.current_thread() is threading.main_thread() and not self._previous:
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._ask)
+                self._previous[number] = signal.signal(number, self._note)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        self._restore()
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.release()
 
-    def _restore(self) -> None:
+    def release(self) -> None:
+        """Give the signals back."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and stop if asked to; not after an epoch's last batch, whose validation is still to come."""
-        if self._asked and not trainer.is_last_batch:
-            trainer.save_checkpoint(self.path)
-            raise TrainingInterrupted(
-                f"interrupted; saved to {self.path}: the same command goes on from there"
-            )
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Asked in the very last batch: training is whole, and what would come after it waits."""
-        if self._asked:
+class Checkpointer(Callback):
+    """Saves what a run goes on from, judges the weights after each epoch, and stops when it is enough.
+
+    A run that was killed goes on from the last checkpoint and comes to the very weights that it would have come to:
+    the place in the data is that of batches consumed, and all that is drawn at random is a function of that place.
+
+    Args:
+        folder: of this run's checkpoints.
+        data: whose place is saved.
+        config: how often, patience, averages, time.
+        snapshot: to go on from, given to `restore` already.
+
+    Raises:
+        TrainingInterrupted: out of `Trainer.fit`, once a checkpoint stands.
+        DataError: the last checkpoint, or the weights of a best epoch, cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        data: SpeechData,
+        *,
+        config: TrainingConfig,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self.folder = folder
+        self.data = data
+        self.config = config
+        self.state = snapshot.state if snapshot else RunState()
+        self.average: WeightAverage | None = None
+        self._snapshot = snapshot
+        self._interrupts = Interrupts()
+        self._saved = time.monotonic()
+        self._judging_started = 0.0
+        self._judging_seconds: float | None = None
+        self._most_updates: int | None = None
+
+    def restore(self, task: CTCTraining) -> None:
+        """Put weights, averages, the place in the data and the task's memory back, where there is a snapshot.
+
+        Raises:
+            ConfigError: the snapshot is of another model.
+        """
+        if self._snapshot is not None:
+            check_weights(self._snapshot.weights, task.model.state_dict(), where=self.folder.folder)
+            task.model.load_state_dict(self._snapshot.weights)
+            self.data.load_state_dict({"epoch": self.state.epoch, "position": self.state.position})
+            task.on_load_checkpoint(self.state.task)
+            self.state.resumed += 1
+        if self.config.average:
+            self.average = WeightAverage(task.model, self.config.average)
+            if self._snapshot is not None:
+                self.average.load_state_dict(self._snapshot.average, updates=self.state.average_updates)
+
+    @property
+    def judging_is_due(self) -> bool:
+        """Was the run stopped after an epoch's last batch and before its weights were judged?"""
+        return self.state.position >= len(self.data.sampler.plan(self.state.epoch)) and not self.state.ended
+
+    def judge(self, task: CTCTraining, wer: float) -> bool:
+        """Take in the word error rate of the weights that the model has now.
+
+        Returns:
+            whether to go on: False when the best epoch is `patience` epochs past.
+        """
+        epoch = self.data.sampler.epoch
+        judged = Judged(epoch, wer, f"best-{epoch + 1}.safetensors")
+        better = not self.state.best or wer < self.state.best[0].wer
+        best = sorted([*self.state.best, judged], key=lambda entry: (entry.wer, entry.epoch))
+        self.state.best = best[: self.config.average_best]
+        self.state.since_best = 0 if better else self.state.since_best + 1
+        if judged in self.state.best and task.global_rank == 0:
+            self.folder.keep_weights(judged.file, task.model.state_dict())
+        return self.state.since_best < self.config.patience
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Restore what Lightning has made only now."""
+        if self._snapshot is not None:
+            trainer.optimizers[0].load_state_dict(self._snapshot.optimiser["optimiser"])
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self._snapshot.optimiser["schedule"])
+            _count_on(trainer, epoch=self.data.sampler.epoch, updates=self.state.updates)
+            self._snapshot = None  # frees the copy of everything
+        if self.average is not None:
+            self.average.to(pl_module.device)
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Listen for signals: not sooner, since Lightning remembers what it finds and would put that back."""
+        self._interrupts.listen()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After an update: follow the average, mind the time, save if it is due or asked for."""
+        if not (self.data.sampler.at_update or trainer.is_last_batch):
+            return  # gradients are gathered that no checkpoint would hold
+        if pl_module.fault is not None:
+            self.save(trainer, pl_module)
+            raise pl_module.fault
+        if self.average is not None:
+            self.average.update()
+        self._mind_the_time(trainer, pl_module)
+        if trainer.is_last_batch or trainer.should_stop:
+            return  # the epoch's judging comes first
+        if parallel.any_process(self._interrupts.asked):
+            self._interrupt(trainer, pl_module)
+        if time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes:
+            try:
+                self.save(trainer, pl_module)
+            except DataError as error:
+                log.warning("%s", error)
+                self._saved = time.monotonic()  # training is worth more than a checkpoint: try again later
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Judge the averaged weights, where there are some."""
+        self._judging_started = time.monotonic()
+        if self.average is not None:
+            self.average.swap()
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *args: Any) -> None:
+        """Stop if asked to; among several processes after the judging, since they have other numbers of batches."""
+        if self._interrupts.asked and trainer.world_size == 1:
+            if self.average is not None:
+                self.average.swap()
+            self._interrupt(trainer, pl_module)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Note how good the epoch was."""
+        if not self.judge(pl_module, float(trainer.callback_metrics["dev_wer"])):
+            trainer.should_stop = True
+        if self.average is not None:
+            self.average.swap()
+        self._judging_seconds = time.monotonic() - self._judging_started
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Save that training is whole."""
+        self.state.ended = True
+        self.save(trainer, pl_module)
+        if parallel.any_process(self._interrupts.asked):
             raise TrainingInterrupted(
                 "interrupted when training had ended: the same command goes on from there"
             )
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Give the signals back."""
-        self._restore()
+        self._interrupts.release()
 
+    def save(self, trainer: lightning.Trainer, task: CTCTraining) -> None:
+        """Write a checkpoint of this moment, which must be one between two updates.
 
-class ProgressReport(Callback):
-    """Shows epoch, loss, dev WER and time left: a bar on a terminal, a line an epoch elsewhere.
+        Raises:
+            DataError: it cannot be written.
+        """
+        place = self.data.state_dict()
+        self.state.epoch, self.state.position = place["epoch"], place["position"]
+        self.state.updates = trainer.global_step
+        self.state.task = {}
+        task.on_save_checkpoint(self.state.task)
+        average: dict[str, Tensor] = {}
+        if self.average is not None:
+            average, self.state.average_updates = self.average.state_dict(), self.average.updates
+        if trainer.is_global_zero:
+            optimiser = {
+                "optimiser": trainer.optimizers[0].state_dict(),
+                "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            }
+            self.folder.save(Snapshot(self.state, task.model.state_dict(), average, optimiser))
+        self._saved = time.monotonic()
 
-    Args:
-        total_updates: of the whole run.
-        console: where to; standard error by default.
-    """
-
-    def __init__(self, total_updates: int, *, console: Console | None = None) -> None:
-        self.total = total_updates
-        self.console = console or Console(file=sys.stderr)
-        self.loss = float("nan")
-        self._seen = 0
-        self._started = 0.0
-        self._first = 0
-        self._bar: Progress | None = None
-        self._task: Any = None
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin; a resumed run begins where it stands."""
-        self._started, self._first = time.monotonic(), trainer.global_step
-        if self.console.is_terminal:
-            columns = (
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=None),
-                TextColumn("loss {task.fields[loss]}  dev WER {task.fields[wer]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=self.console, transient=True)
-            self._task = self._bar.add_task(
-                "", total=self.total, completed=trainer.global_step, epoch="1", loss="-", wer="-"
-            )
-            self._bar.start()
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        """Follow the loss."""
-        self._seen += 1
-        share = max(1 / self._seen, 1 / _SMOOTHING)
-        value = float(outputs["loss"])
-        self.loss = value if self._seen == 1 else (1 - share) * self.loss + share * value
-        if self._bar:
-            epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._bar.update(self._task, completed=trainer.global_step, loss=f"{self.loss:.3f}", epoch=epoch)
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """One line an epoch."""
-        if trainer.sanity_checking:
-            return
-        metrics = trainer.callback_metrics
-        wer = f"{100 * float(metrics['dev_wer']):.1f} %"
-        if self._bar:
-            self._bar.update(self._task, wer=wer)
-        done = max(1, trainer.global_step - self._first)
-        left = (time.monotonic() - self._started) / done * (self.total - trainer.global_step)
-        self.console.print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: loss {self.loss:.3f}, "
-            f"dev loss {float(metrics['dev_loss']):.3f}, dev WER {wer}, "
-            f"CER {100 * float(metrics['dev_cer']):.1f} %, at most {max(0, left) / 60:.1f} min left",
-            highlight=False,
-            soft_wrap=True,
+    def _interrupt(self, trainer: lightning.Trainer, task: CTCTraining) -> None:
+        self.save(trainer, task)
+        raise TrainingInterrupted(
+            f"interrupted; saved in {self.folder.folder}: the same command goes on from there"
         )
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Take the bar away."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+    def _mind_the_time(self, trainer: lightning.Trainer, task: CTCTraining) -> None:
+        """Plan the schedule's end by the speed so far, and stop there."""
+        if not self.config.max_minutes:
+            return
+        updates = trainer.global_step
+        self._most_updates = self._most_updates or task.total_updates
+        planned = updates_in_time(
+            updates,
+            most=self._most_updates,
+            seconds=task.seconds,
+            judging_seconds=self._judging_seconds,
+            budget_seconds=60 * self.config.max_minutes,
+        )
+        task.total_updates = parallel.gather(planned)[0]  # processes have other clocks, and must agree
+        if task.total_updates <= updates:
+            trainer.should_stop = True
+
+
+def _count_on(trainer: lightning.Trainer, *, epoch: int, updates: int) -> None:
+    """Set the trainer's counters of epochs and updates, for logs and its end; all that decides is kept by us."""
+    current: Any = trainer.fit_loop.epoch_progress.current
+    current.ready = current.started = current.processed = current.completed = epoch
+    loop = trainer.fit_loop.epoch_loop
+    loop.manual_optimization.optim_step_progress.total.completed = updates
+    loop._batches_that_stepped = updates

@@ -55,18 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recipe(arguments: list[str]) -> int:
-    """prepare, train, decode, score, report: recipe FOLDER [--training.epochs 3 ...]"""
+    """prepare, train, decode, score, report: recipe FOLDER [--training.epochs 3 ...] [--seeds 3] [--set KEY=A,B]"""
+    from asr_lstm import parallel
+
+    if parallel.follows():  # one of several processes that torchrun started, but for the first
+        return parallel.follow()
     if not arguments or arguments[0] in ("-h", "--help"):
         from asr_lstm.config import recipe_parser
 
         recipe_parser().print_help()
         return DONE if arguments else NO_SENSE
-    from asr_lstm.recipe import run_recipe
+    from asr_lstm.grid import recipe_command
 
-    failures = run_recipe(arguments[0], options=arguments[1:])
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    return SOME_FAILED if failures else DONE
+    return recipe_command(arguments)
 
 
 def _prepare(arguments: list[str]) -> int:
@@ -91,21 +92,34 @@ def _align(arguments: list[str]) -> int:
 
 
 def _lm(arguments: list[str]) -> int:
-    """language models of words: lm train | perplexity | interpolate ..."""
-    from asr_lstm.lm.commands import interpolate_command, ngram_train_command, perplexity_command
+    """language models: lm train [--kind lstm] | perplexity | interpolate | generate ..."""
+    from asr_lstm.lm.commands import (
+        interpolate_command,
+        ngram_train_command,
+        perplexity_command,
+        train_action,
+    )
+    from asr_lstm.lm.neural.command import generate_command
 
     actions: dict[str, Callable[..., int]] = {
         "train": ngram_train_command,
         "perplexity": perplexity_command,
         "interpolate": interpolate_command,
+        "generate": generate_command,
     }
-    action = arguments[0] if arguments else "--help"
+    action, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if action in ("-h", "--help"):
         print(f"asr-lstm lm ACTION ...; ACTION is one of {', '.join(actions)}; each has --help")
         return DONE if arguments else NO_SENSE
     if action not in actions:
         return _complain(f"asr-lstm lm: no such action: {action}; there are {', '.join(actions)}")
-    return _call(actions[action], arguments[1:], verb=f"lm {action}")
+    if action == "train":
+        kind, rest = train_action(rest)
+        if kind == "lstm":
+            from asr_lstm.lm_training.command import lstm_train_command
+
+            return _call(lstm_train_command, rest, verb="lm train --kind lstm", config=True)
+    return _call(actions[action], rest, verb=f"lm {action}")
 
 
 def _report(arguments: list[str]) -> int:
@@ -131,6 +145,13 @@ def _evaluate(arguments: list[str]) -> int:
     return _call(evaluate_command, arguments, verb="evaluate")
 
 
+def _tune(arguments: list[str]) -> int:
+    """find a beam search's weights on dev and keep them in the model: tune --model BUNDLE --manifest DEV --lm LM"""
+    from asr_lstm.tuning import tune_command
+
+    return _call(tune_command, arguments, verb="tune")
+
+
 def _transcribe(arguments: list[str]) -> int:
     """write down what is said: transcribe --model BUNDLE FILE... [--format json]"""
     from asr_lstm.transcribe import transcribe_command
@@ -143,6 +164,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "prepare": _prepare,
     "preflight": _preflight,
     "evaluate": _evaluate,
+    "tune": _tune,
     "transcribe": _transcribe,
     "align": _align,
     "lm": _lm,
@@ -159,6 +181,7 @@ def _call(
     files: str = "",
     positional: str = "",
     several: str = "",
+    config: bool = False,
 ) -> int:
     """Parse what a function takes from its signature and call it.
 
@@ -169,6 +192,7 @@ def _call(
         files: name of the argument that takes all positional ones.
         positional: name of the one argument that is not an option.
         several: name of an option that takes one path or more.
+        config: take the options from a file as well.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -180,12 +204,15 @@ def _call(
     if several:
         extend: dict[str, Any] = {"nargs": "+", "action": "extend", "type": Path, "required": True}
         parser.add_argument(f"--{several}", help="one or more paths", **extend)
+    if config:
+        parser.add_argument("--config", action="config", help="a .yaml with these options")
     parser.add_function_arguments(function, skip={files, positional, several})
     try:
         options = parser.instantiate(parser.parse_args(arguments)).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return _complain(f"asr-lstm {verb}: {' '.join(lines)}; see asr-lstm {verb} --help")
+    options.pop("config", None)
     return function(**options)
 
 

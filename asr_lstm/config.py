@@ -15,11 +15,14 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.batching import DataConfig
+from asr_lstm.bootstrap import BootstrapConfig
+from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
 from asr_lstm.model import EncoderConfig
 from asr_lstm.schedule import TrainingConfig
+from asr_lstm.unit_kinds import UnitsConfig
 from asr_lstm.units import Normaliser
 
 RECIPE_NAME = "recipe.yaml"
@@ -50,11 +53,14 @@ class Recipe:
         name: also that of its folder under exp/.
         corpus: where the data comes from.
         text: how transcripts are normalised, in training, in scoring and in what is printed.
+        units: what the network writes.
         features: what the encoder hears.
         augment: what is done to training data only.
         encoder: the stack of LSTM layers.
         data: how utterances become batches.
         training: how the model is trained.
+        bootstrap: synthetic speech to learn from before.
+        decoding: how texts are found.
         seed: of everything random.
         environment: options that an environment variable sets, such as `LIBRISPEECH: corpus.options.source`.
     """
@@ -62,11 +68,14 @@ class Recipe:
     name: str
     corpus: CorpusConfig
     text: Normaliser = field(default_factory=Normaliser)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
     seed: int = 1
     environment: dict[str, str] = field(default_factory=dict)
 

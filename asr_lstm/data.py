@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from asr_lstm.batching import Batch, DataConfig, Draw, EpochSampler, Example, collate, plan_batches
+from asr_lstm import parallel
+from asr_lstm.batching import (
+    Batch,
+    DataConfig,
+    Draw,
+    EpochSampler,
+    Example,
+    Unreadable,
+    collate,
+    plan_batches,
+)
 from asr_lstm.errors import AudioError, DataError
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.units import Units
+from asr_lstm.manifest_index import durations_of, summarise
+from asr_lstm.units import CharacterUnits, Units
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +37,13 @@ Augmentation = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 
 # 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
 _INT16_SCALE = 32767.0
+
+
+# Counting the batches of an epoch of so many utterances takes 30 ms; of a million, and twenty epochs, seconds.
+_COUNT_EACH_EPOCH = 100_000
+
+# What a file that vanished or went bad raises, through a loader of the user's own as well.
+_READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
 
 
 class AudioCache:
@@ -54,10 +72,10 @@ class AudioCache:
         return kept.astype(np.float32) / _INT16_SCALE
 
 
-class UtteranceDataset(Dataset[Example | None]):
+class UtteranceDataset(Dataset[Example | Unreadable]):
     """Utterances by draw: loads, augments in training, and encodes the transcript.
 
-    One that cannot be read any more is None, and a warning names it: a night's training must not end on it.
+    One that cannot be read any more comes as `Unreadable`: a night's training must not end on it.
 
     Args:
         utterances: with transcripts that the units can write.
@@ -81,25 +99,30 @@ class UtteranceDataset(Dataset[Example | None]):
         lenient: bool = False,
     ) -> None:
         self.utterances = utterances
-        texts = [_known(utterance.text, units) if lenient else utterance.text for utterance in utterances]
-        self.targets = [
-            units.encode(text, where=utterance.id) for text, utterance in zip(texts, utterances, strict=True)
-        ]
+        self.units = units
+        self.lenient = lenient
+        if not lenient:
+            _check_writable(utterances, units)
         self.load = load
         self.augment = augment
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, draw: Draw) -> Example | None:
+    def __getitem__(self, draw: Draw) -> Example | Unreadable:
         try:
-            inputs = self.load(self.utterances[draw.index])
-        except (AudioError, DataError) as error:
-            log.warning("left out of a batch: %s", error)
-            return None
+            utterance = self.utterances[draw.index]
+            inputs = self.load(utterance)
+        except _READING_ERRORS as error:
+            return Unreadable(draw.index, " ".join(str(error).split()) or type(error).__name__)
         if self.augment is not None:
             inputs = self.augment(inputs, draw.seed)
-        return Example(torch.as_tensor(inputs), self.targets[draw.index], draw)
+        return Example(torch.as_tensor(inputs), self.encode(utterance), draw)
+
+    def encode(self, utterance: Utterance) -> list[int]:
+        """The ids of an utterance's units; made when they are wanted, for a million lists of them fill a memory."""
+        text = _known(utterance.text, self.units) if self.lenient else utterance.text
+        return self.units.encode(text, where=utterance.id)
 
 
 class SpeechData(lightning.LightningDataModule):
@@ -113,6 +136,7 @@ class SpeechData(lightning.LightningDataModule):
         config: batches, workers, cache.
         augment: of the waveforms in training; none where the loader gives frames.
         seed: of the run.
+        accumulate: batches of each process that make one update.
     """
 
     def __init__(
@@ -125,35 +149,46 @@ class SpeechData(lightning.LightningDataModule):
         config: DataConfig,
         augment: Augmentation | None,
         seed: int,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         self.config = config
         self.train_set = UtteranceDataset(train, units, load, augment=augment)
         self.dev_set = UtteranceDataset(dev, units, load, lenient=True)
         self.sampler = EpochSampler(
-            [utterance.duration for utterance in train],
+            durations_of(train),
             max_seconds=config.batch_seconds,
             seed=seed,
             shortest_first=config.shortest_first,
+            group=accumulate * parallel.world(),
+            rank=parallel.rank(),
+            world=parallel.world(),
         )
 
     def total_updates(self, epochs: int) -> int:
-        """Batches of all epochs together."""
-        return sum(len(self.sampler.plan(epoch)) for epoch in range(epochs))
+        """Updates of all epochs together; those of a long epoch are counted once, for others hardly differ."""
+        if len(self.train_set) > _COUNT_EACH_EPOCH:
+            return epochs * self.sampler.updates(0)
+        return sum(self.sampler.updates(epoch) for epoch in range(epochs))
 
-    def train_dataloader(self) -> DataLoader[Example | None]:
+    def train_dataloader(self) -> DataLoader[Example | Unreadable]:
         """Batches of the epoch that the sampler stands in, from its position on."""
         return self._loader(self.train_set, self.sampler)
 
-    def val_dataloader(self) -> DataLoader[Example | None]:
-        """The dev set, longest batches last."""
-        durations = [utterance.duration for utterance in self.dev_set.utterances]
+    def val_dataloader(self) -> DataLoader[Example | Unreadable]:
+        """This process's share of the dev set, longest batches last."""
         plan = plan_batches(
-            durations, max_seconds=self.config.eval_seconds, seed=0, epoch=0, shortest_first=1.0
+            durations_of(self.dev_set.utterances),
+            max_seconds=self.config.eval_seconds,
+            seed=0,
+            epoch=0,
+            shortest_first=1.0,
         )
-        return self._loader(self.dev_set, [[Draw(index, 0) for index in batch] for batch in plan])
+        plan += [[]] * (-len(plan) % parallel.world())  # Lightning passes over a process that has none
+        share = plan[parallel.rank() :: parallel.world()]
+        return self._loader(self.dev_set, [[Draw(index, 0) for index in batch] for batch in share])
 
-    def _loader(self, dataset: UtteranceDataset, batches: Any) -> DataLoader[Example | None]:
+    def _loader(self, dataset: UtteranceDataset, batches: Any) -> DataLoader[Example | Unreadable]:
         return DataLoader(
             dataset,
             batch_sampler=batches,
@@ -178,9 +213,39 @@ class SpeechData(lightning.LightningDataModule):
         return batch
 
 
+def readable(load: Loader, utterances: Iterable[Utterance]) -> Iterator[Tensor]:
+    """What can be read of some utterances, each (samples,) or (frames, dims).
+
+    Raises:
+        DataError: none can be read.
+    """
+    error: Exception | None = None
+    count = 0
+    for utterance in utterances:
+        try:
+            inputs = load(utterance)
+        except _READING_ERRORS as failure:
+            error = failure
+            continue
+        count += 1
+        yield torch.as_tensor(inputs)
+    if error is not None and not count:
+        raise DataError(f"not one utterance can be read any more, the last: {' '.join(str(error).split())}")
+
+
+def _check_writable(utterances: Sequence[Utterance], units: Units) -> None:
+    """Encode every transcript once, unless it is known of all together that their characters are units."""
+    characters = isinstance(units, CharacterUnits)
+    if characters and summarise(utterances, units.normaliser).counts.keys() <= set(units.symbols):
+        return
+    for utterance in utterances:
+        units.encode(utterance.text, where=utterance.id)
+
+
 def _known(text: str, units: Units) -> str:
     """The normalised text without what the units lack."""
     text = units.normaliser(text)
-    for lacking in units.unknown(text):
-        text = text.replace(lacking, "")
-    return text
+    lacking = set(units.unknown(text))
+    if units.kind == "words":
+        return " ".join(word for word in text.split() if word not in lacking)
+    return "".join(character for character in text if character not in lacking)

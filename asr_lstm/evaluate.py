@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from asr_lstm.bundle import load_bundle
+from asr_lstm.confidence_report import measure_confidences
+from asr_lstm.confusions import confusions, oracle_wer
+from asr_lstm.decoding.decoders import Decoder, beam_weights, make_decoders
+from asr_lstm.decoding.options import GREEDY, DecodingConfig, decoding_config
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance, read_manifest
-from asr_lstm.recognise import BATCH_SECONDS, Recognition, Recognitions, recognise
-from asr_lstm.report import Results, SplitResult, results_table, worst_alignments, write_results
+from asr_lstm.recognise import BATCH_SECONDS, Recognition, Recognitions, recognise_each
+from asr_lstm.report import (
+    Results,
+    SplitResult,
+    error_summary,
+    results_table,
+    worst_alignments,
+    write_results,
+)
 from asr_lstm.scoring import score
 from asr_lstm.units import Normaliser
 
-DECODER = "greedy"
+DECODER = GREEDY  # the one that is always there
 SEED = 0  # of the bootstrap: the only chance in an evaluation
+_DEFAULTS = asdict(DecodingConfig())
 
 
 @dataclass(frozen=True)
@@ -90,10 +104,20 @@ def score_recognitions(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The contents of results.json, and the utterances behind them."""
+    """The contents of results.json, and the utterances behind them.
+
+    Attributes:
+        results: of each decoder.
+        splits: by decoder, the utterances; the last decoder has all that was asked for.
+    """
 
     results: Results
-    split: ScoredSplit
+    splits: dict[str, ScoredSplit]
+
+    @property
+    def split(self) -> ScoredSplit:
+        """The utterances of the last decoder."""
+        return list(self.splits.values())[-1]
 
 
 def evaluate(
@@ -101,10 +125,11 @@ def evaluate(
     model: Path,
     manifest: Path,
     output: Path | None = None,
+    decoding: DecodingConfig | None = None,
     batch_seconds: float = BATCH_SECONDS,
     device: str = "cpu",
 ) -> Evaluation:
-    """Recognise the utterances of a manifest and score them against its texts.
+    """Recognise the utterances of a manifest with each decoder and score them against its texts.
 
     The split is named after the manifest's file. An utterance whose audio cannot be read counts as empty.
 
@@ -112,37 +137,79 @@ def evaluate(
         model: the folder of a bundle.
         manifest: the utterances, with reference texts.
         output: results.json to write, if any.
+        decoding: all of its `decoders` are scored; greedy decoding by default.
         batch_seconds: length of a batch, padding included.
         device: torch's name of where to compute.
 
     Raises:
         ConfigError: the model cannot be loaded or there is no such device.
-        DataError: the manifest cannot be used or `output` cannot be written.
+        DataError: the manifest or a language model cannot be used, or `output` cannot be written.
     """
+    decoding = decoding or DecodingConfig()
     if output is not None:
         _check_writable(output)
     bundle = load_bundle(model)
     utterances = read_manifest(manifest)
-    recognitions = recognise(bundle, utterances, batch_seconds=batch_seconds, device=device)
-    split = score_recognitions(utterances, recognitions, normaliser=bundle.units.normaliser)
+    decoders = make_decoders(decoding, bundle.units, bundle.tuned)
+    recognised = recognise_each(
+        bundle, utterances, decoders, batch_seconds=batch_seconds, device=device, confidences=True
+    )
+    normaliser = bundle.units.normaliser
+    splits = {
+        name: score_recognitions(utterances, found, normaliser=normaliser)
+        for name, found in recognised.items()
+    }
+    figures = {
+        decoder.name: {
+            "weights": beam_weights(decoder.name, decoding, bundle.tuned),
+            **error_figures(splits[decoder.name], recognised[decoder.name], decoder, normaliser=normaliser),
+        }
+        for decoder in decoders
+    }
     results = Results(
         recipe=str(model),
         seed=SEED,
-        command=_command(model=model, manifest=manifest, output=output),
+        command=command_line("evaluate", model=model, manifest=manifest, decoding=decoding, output=output),
         device=device_name(device),
         cores=torch.get_num_threads(),
         parameters=bundle.parameters,
-        splits={manifest.stem: {DECODER: split.result}},
-        notes=split.notes,
+        splits={manifest.stem: {name: split.result for name, split in splits.items()}},
+        metrics={"decoders": {manifest.stem: figures}},
+        notes=splits[GREEDY].notes,
     )
     if output is not None:
         write_results(output, results)
-    return Evaluation(results, split)
+    return Evaluation(results, splits)
 
 
-def _command(*, model: Path, manifest: Path, output: Path | None) -> str:
-    command = ["asr-lstm", "evaluate", "--model", str(model), "--manifest", str(manifest)]
-    return shlex.join(command + (["--output", str(output)] if output else []))
+def error_figures(
+    split: ScoredSplit, recognitions: Recognitions, decoder: Decoder, *, normaliser: Normaliser
+) -> dict[str, Any]:
+    """What results.json tells of a decoder's errors, beside the rates.
+
+    `errors` are those of `Confusions.to_json`; `oracle_wer` is the rate if of each N-best list the best text had
+    been chosen; `confidence` is from `measure_confidences`.
+    """
+    texts = [[normaliser(one.text) for one in item.nbest] or [""] for item in recognitions.items]
+    return {
+        "errors": confusions(split.references, split.hypotheses).to_json(),
+        "oracle_wer": oracle_wer(split.references, texts),
+        "confidence": measure_confidences(
+            recognitions, split.references, score_names=decoder.score_names, seed=SEED
+        ),
+    }
+
+
+def command_line(verb: str, *, decoding: DecodingConfig, **paths: Path | None) -> str:
+    """What reproduces a result: options that are not the default."""
+    options: dict[str, Any] = {name: value for name, value in paths.items() if name != "output"}
+    options |= {name: value for name, value in asdict(decoding).items() if value != _DEFAULTS[name]}
+    command = ["asr-lstm", verb]
+    for name, value in (options | {"output": paths.get("output")}).items():
+        if value is not None:
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+            command += [f"--{name}", shown]
+    return shlex.join(command)
 
 
 def _check_writable(path: Path) -> None:
@@ -170,25 +237,32 @@ def device_name(device: str = "cpu") -> str:
     return platform.processor() or platform.machine()
 
 
-def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None) -> int:
-    """Print the error rates of a model on a manifest, and the utterances with the most errors.
+def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None, **decoding: Any) -> int:
+    """Print the error rates of a model on a manifest, its commonest errors and its worst utterances.
+
+    With `--decoder beam` there is a row for greedy decoding, one for the bare beam search, and one for each model
+    that is added to it.
 
     Args:
         model: the folder of a trained model.
         manifest: JSON Lines with `audio_filepath`, `text` and `duration`.
         output: results.json to write, if any.
+        **decoding: how texts are found.
 
     Returns:
         The exit code: 0, or 1 where an utterance could not be loaded; these are listed on standard error.
 
     Raises:
-        ConfigError: the model cannot be loaded.
-        DataError: the manifest cannot be used or `output` cannot be written.
+        ConfigError: the model cannot be loaded, or options that make no sense.
+        DataError: the manifest or a language model cannot be used, or `output` cannot be written.
     """
-    evaluation = evaluate(model=model, manifest=manifest, output=output)
+    options = decoding_config(**decoding)
+    evaluation = evaluate(model=model, manifest=manifest, output=output, decoding=options)
     split = evaluation.split
     console = Console()
     console.print(results_table(evaluation.results))
+    name, figures = list(evaluation.results.metrics["decoders"][manifest.stem].items())[-1]
+    console.print(error_summary(name, figures))
     console.print(worst_alignments(split.references, split.hypotheses, split.ids, width=console.width))
     for failure in split.failures:
         print(failure.error, file=sys.stderr)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from asr_lstm.bootstrap import bootstrap_recipe, speak_transcripts
 from asr_lstm.bundle import CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from asr_lstm.config import Recipe
-from asr_lstm.errors import AudioError
-from asr_lstm.evaluate import DECODER, device_name, score_recognitions
+from asr_lstm.decoding.decoders import Parts, make_decoder
+from asr_lstm.decoding.options import DecodingConfig
+from asr_lstm.decoding.tune_weights import has_weights
+from asr_lstm.decoding.tuned import TUNED_NAME, Tuned, load_tuned, save_tuned
+from asr_lstm.errors import AudioError, ConfigError
+from asr_lstm.evaluate import DECODER, ScoredSplit, device_name, score_recognitions
 from asr_lstm.files import atomic_write
+from asr_lstm.init_from import bundle_digest
 from asr_lstm.manifest import Loader, read_manifest
-from asr_lstm.recognise import Recognition, Recognitions, recognise
+from asr_lstm.manifest_index import open_manifest
+from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import Results, read_results, results_markdown, write_results
 from asr_lstm.schedule import torch_device
 from asr_lstm.stages import Stages, content_digest, tree_digest
+from asr_lstm.tuning import describe_source, print_report, tune_bundle
 
 # Settings that change how fast a model comes, but not the model.
 _NOT_THE_MODEL = (
@@ -28,7 +36,13 @@ _NOT_THE_MODEL = (
     ("data", "cache_gib"),
     ("data", "eval_seconds"),
     ("training", "device"),
+    ("training", "checkpoint_minutes"),
+    ("training", "recompute"),
+    ("training", "tolerate_share"),
+    ("training", "stop_after_nonfinite"),
 )
+# What results.json says of training.
+_TRAINED = ("precision", "best_dev_wer", "resumed")
 
 
 class Experiment:
@@ -42,14 +56,25 @@ class Experiment:
         load: reads an utterance.
         command: what reproduces it, for results.json.
         console: for the preflight's summary.
+        fresh: train anew, whatever there is.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, load: Loader, command: str, console: Console) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        load: Loader,
+        command: str,
+        console: Console,
+        fresh: bool = False,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.load = load
         self.command = command
         self.console = console
+        self.fresh = fresh
         self.stages = Stages(folder / "stages.json")
 
     @property
@@ -60,15 +85,27 @@ class Experiment:
     def fold(self, name: str) -> Experiment:
         """The experiment of one fold, in the same layout below `folds/NAME`."""
         folder = self.folder / "folds" / name
-        return Experiment(self.recipe, folder, load=self.load, command=self.command, console=self.console)
+        return Experiment(
+            self.recipe,
+            folder,
+            load=self.load,
+            command=self.command,
+            console=self.console,
+            fresh=self.fresh,
+        )
 
     def manifest_path(self, split: str) -> Path:
         """Where the utterances of a split stand."""
         return self.folder / "manifests" / f"{split}.jsonl"
 
-    def decoded_path(self, split: str) -> Path:
-        """Where the recognitions of a split stand."""
-        return self.folder / "decoded" / f"{split}.{DECODER}.jsonl"
+    @property
+    def decoding(self) -> DecodingConfig:
+        """How texts are found."""
+        return self.recipe.decoding
+
+    def decoded_path(self, split: str, decoder: str = DECODER) -> Path:
+        """Where what a decoder recognised of a split stands."""
+        return self.folder / "decoded" / f"{split}.{decoder}.jsonl"
 
     def train(self, manifests: Mapping[str, Path]) -> None:
         """Train on `train`, choose by `dev`, and save the bundle.
@@ -76,61 +113,161 @@ class Experiment:
         Raises:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
-        sections = asdict(self.recipe)
-        for name in ("corpus", "environment"):
-            del sections[name]
+        recipe = self._begun(manifests["train"])
+        sections = asdict(recipe)
+        for name in ("corpus", "environment", "decoding", "bootstrap"):
+            sections.pop(name, None)
         for section, name in _NOT_THE_MODEL:
             del sections[section][name]
+        if init := sections["training"].pop("init"):
+            if Path(init).resolve() == self.model.resolve():
+                raise ConfigError(
+                    f"training.init: {init} is where this recipe puts its own model; "
+                    "copy it, or give the recipe another --name"
+                )
+            sections["init"] = bundle_digest(init)
         key = sections | {
             "load": self.recipe.corpus.load,
             "train": content_digest(manifests["train"]),
             "dev": content_digest(manifests["dev"]),
             "noise": tree_digest([self.recipe.augment.noise_folder]),
         }
-        if self.stages.done("train", key) is not None:
+        if not self.fresh and self.stages.done("train", key) is not None:
             return
         from asr_lstm.fit import fit  # Lightning takes seconds to import
 
         outcome = fit(
-            self.recipe,
-            train=read_manifest(manifests["train"]),
+            recipe,
+            train=open_manifest(manifests["train"], self.recipe.text),
             dev=read_manifest(manifests["dev"]),
             load=self.load,
             output=self.folder,
             key=self.stages.digest(key),
+            settings=key,
+            fresh=self.fresh,
             console=self.console,
         )
         outputs = [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
         self.stages.finish("train", key, asdict(outcome), outputs=outputs)
 
+    def _begun(self, train: Path) -> Recipe:
+        """The recipe with the model that training begins from, learned from synthetic speech where it says so.
+
+        Raises:
+            ConfigError: the recipe names another model to begin from as well, or its data is no audio.
+        """
+        config = self.recipe.bootstrap
+        if not config.hours:
+            return self.recipe
+        if self.recipe.training.init:
+            raise ConfigError(
+                "bootstrap.hours: the recipe begins from training.init already; leave one of them out"
+            )
+        if self.recipe.features.kind != "log_mel":
+            raise ConfigError(f"bootstrap.hours: speech is no {self.recipe.features.kind}; say 0")
+        first = Experiment(
+            bootstrap_recipe(self.recipe),
+            self.folder / "bootstrap",
+            load=self.load,
+            command=self.command,
+            console=self.console,
+            fresh=self.fresh,
+        )
+        key = asdict(config) | {
+            "train": content_digest(train),
+            "texts": tree_digest(config.text),
+            "seed": self.recipe.seed,
+        }
+        if (record := first.stages.done("prepare", key)) is None:
+            transcripts = [utterance.text for utterance in open_manifest(train, self.recipe.text)]
+            folder = first.folder / "manifests"
+            prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
+            record = {split: str(path) for split, path in prepared.manifests.items()}
+            first.stages.finish("prepare", key, record, outputs=list(prepared.manifests.values()))
+        self.console.print(f"synthetic speech to begin with, {config.hours:g} h:", highlight=False)
+        first.train({split: Path(path) for split, path in record.items()})
+        return replace(self.recipe, training=replace(self.recipe.training, init=str(first.model)))
+
+    def tune(self, dev: Path) -> None:
+        """Find the weights of the decoders on dev, and calibrate their confidences; greedy decoding needs neither.
+
+        Raises:
+            AsrLstmError: as in `asr_lstm.tuning.tune_bundle`.
+        """
+        if not any(map(has_weights, self.decoding.decoders)):
+            return
+        key = self._decoding_key() | {"manifest": content_digest(dev)}
+        if self.stages.done("tune", key) is not None:
+            return
+        bundle = load_bundle(self.model)
+        bundle.tuned = Tuned()
+        report = tune_bundle(
+            bundle,
+            read_manifest(dev),
+            self.decoding,
+            load=self.load,
+            batch_seconds=self.recipe.data.eval_seconds,
+            device=torch_device(self.recipe.training),
+            source=describe_source(dev, self.decoding),
+        )
+        save_tuned(self.model, report.tuned)
+        print_report(report, self.console)
+        self.stages.finish("tune", key, report.tuned.weights, outputs=[self.model / TUNED_NAME])
+
     def decode(self, manifests: Mapping[str, Path]) -> dict[str, Path]:
-        """Recognise every split but `train`; returns the files of recognitions by split."""
-        weights = content_digest(self.model / WEIGHTS_NAME)
+        """Recognise every split but `train` with each decoder; returns the files of greedy decoding by split.
+
+        The decoders' weights are tuned first, on `dev`.
+        """
+        if "dev" in manifests:
+            self.tune(manifests["dev"])
+        splits = {split: manifest for split, manifest in manifests.items() if split != "train"}
         bundle: Bundle | None = None
-        decoded = {}
-        for split, manifest in manifests.items():
-            if split == "train":
+        for split, manifest in splits.items():
+            keys = self._decode_keys(manifest)
+            left = [
+                name for name, key in keys.items() if self.stages.done(decode_stage(split, name), key) is None
+            ]
+            if not left:
                 continue
-            path = self.decoded_path(split)
-            key = {"model": weights, "manifest": content_digest(manifest)}
-            if self.stages.done(f"decode {split}", key) is None:
-                bundle = bundle or load_bundle(self.model)
-                recognitions = recognise(
-                    bundle,
-                    read_manifest(manifest),
-                    load=self.load,
-                    batch_seconds=self.recipe.data.eval_seconds,
-                    device=torch_device(self.recipe.training),
-                )
+            bundle = bundle or load_bundle(self.model)
+            parts = Parts(self.decoding, bundle.units)
+            found = recognise_each(
+                bundle,
+                read_manifest(manifest),
+                [make_decoder(name, parts, bundle.tuned) for name in left],
+                load=self.load,
+                batch_seconds=self.recipe.data.eval_seconds,
+                device=torch_device(self.recipe.training),
+            )
+            for name, recognitions in found.items():
+                path = self.decoded_path(split, name)
                 write_recognitions(path, recognitions)
                 record = {"seconds": recognitions.seconds, "audio_seconds": recognitions.audio_seconds}
-                self.stages.finish(f"decode {split}", key, record, outputs=[path])
-            decoded[split] = path
-        return decoded
+                self.stages.finish(decode_stage(split, name), keys[name], record, outputs=[path])
+        return {split: self.decoded_path(split) for split in splits}
 
-    def recognitions(self, split: str) -> Recognitions:
-        """What was recognised in a split, and the time that it took."""
-        return read_recognitions(self.decoded_path(split), **self.stages.record(f"decode {split}"))
+    def _decode_keys(self, manifest: Path) -> dict[str, dict[str, Any]]:
+        """By decoder, all that its texts of a split depend on."""
+        keys: dict[str, dict[str, Any]] = {}
+        shared = {"manifest": content_digest(manifest)}
+        for name in self.decoding.decoders:
+            keys[name] = {"model": content_digest(self.model / WEIGHTS_NAME), **shared}
+            if name != DECODER:
+                keys[name] |= self._decoding_key() | {"tuned": load_tuned(self.model).weights}
+        return keys
+
+    def _decoding_key(self) -> dict[str, Any]:
+        return {
+            "model": content_digest(self.model / WEIGHTS_NAME),
+            "decoding": asdict(self.decoding),
+            "files": tree_digest(self.decoding.files),
+        }
+
+    def recognitions(self, split: str, decoder: str = DECODER) -> Recognitions:
+        """What a decoder recognised in a split, and the time that it took."""
+        record = self.stages.record(decode_stage(split, decoder))
+        return read_recognitions(self.decoded_path(split, decoder), **record)
 
     def score(
         self,
@@ -144,16 +281,18 @@ class Experiment:
 
         Args:
             manifests: with the reference texts.
-            decoded: files of recognitions by split.
+            decoded: by split, as `decode` returns it.
             notes: what a reader must know.
             metrics: further figures.
         """
         path = self.folder / "results.json"
         trained = self.stages.record("train")
+        decoders = self.decoding.decoders
+        pairs = [(split, name) for split in decoded for name in decoders]
         key = {
-            "decoded": {split: content_digest(file) for split, file in decoded.items()},
+            "decoded": {decode_stage(*pair): content_digest(self.decoded_path(*pair)) for pair in pairs},
             "references": {split: content_digest(manifests[split]) for split in decoded},
-            "speed": {split: self.stages.record(f"decode {split}") for split in decoded},
+            "speed": {decode_stage(*pair): self.stages.record(decode_stage(*pair)) for pair in pairs},
             "notes": list(notes),
             "train": trained,
             **({"metrics": metrics} if metrics else {}),
@@ -161,14 +300,9 @@ class Experiment:
         if self.stages.done("score", key) is None:
             splits, remarks = {}, list(notes)
             for split in decoded:
-                scored = score_recognitions(
-                    read_manifest(manifests[split]),
-                    self.recognitions(split),
-                    normaliser=self.recipe.text,
-                    seed=self.recipe.seed,
-                )
-                splits[split] = {DECODER: scored.result}
-                remarks += [f"{split}: {note}" for note in scored.notes]
+                scored = {name: self._score(manifests[split], split, name) for name in decoders}
+                splits[split] = {name: one.result for name, one in scored.items()}
+                remarks += [f"{split}: {note}" for note in scored[DECODER].notes]
             results = Results(
                 recipe=self.recipe.name,
                 seed=self.recipe.seed,
@@ -179,12 +313,25 @@ class Experiment:
                 train_seconds=trained["train_seconds"],
                 train_hours_of_audio=trained["train_hours_of_audio"],
                 splits=splits,
-                metrics={name: trained[name] for name in ("precision", "best_dev_wer")} | dict(metrics or {}),
+                metrics={name: trained.get(name) for name in _TRAINED} | dict(metrics or {}),
                 notes=remarks,
             )
             write_results(path, results)
             self.stages.finish("score", key, {}, outputs=[path])
         return read_results(path)
+
+    def _score(self, manifest: Path, split: str, decoder: str) -> ScoredSplit:
+        return score_recognitions(
+            read_manifest(manifest),
+            self.recognitions(split, decoder),
+            normaliser=self.recipe.text,
+            seed=self.recipe.seed,
+        )
+
+
+def decode_stage(split: str, decoder: str) -> str:
+    """The name of the stage that decodes a split."""
+    return f"decode {split}" if decoder == DECODER else f"decode {split} {decoder}"
 
 
 def write_recognitions(path: Path, recognitions: Recognitions) -> None:

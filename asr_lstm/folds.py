@@ -10,7 +10,7 @@ from typing import Any
 from asr_lstm.bundle import write_card
 from asr_lstm.config import RECIPE_NAME, write_settings
 from asr_lstm.corpora import Prepared
-from asr_lstm.experiment import Experiment, model_card, write_recognitions
+from asr_lstm.experiment import Experiment, decode_stage, model_card, write_recognitions
 from asr_lstm.manifest import read_manifest, write_manifest
 from asr_lstm.recognise import Recognitions
 from asr_lstm.stages import content_digest
@@ -68,20 +68,23 @@ def _adopt(experiment: Experiment, split: str, folds: Sequence[Experiment], test
     """Join the tests of some folds to one split of the experiment."""
     tests.manifests[split] = experiment.manifest_path(split)
     tests.decoded[split] = experiment.decoded_path(split)
-    sources = [path for fold in folds for path in (fold.manifest_path("test"), fold.decoded_path("test"))]
-    speeds = [fold.stages.record("decode test") for fold in folds]
-    key = {"sources": [content_digest(path) for path in sources], "speeds": speeds}
-    if experiment.stages.done(f"decode {split}", key) is not None:
-        return
     utterances = [utterance for fold in folds for utterance in read_manifest(fold.manifest_path("test"))]
-    items = [item for fold in folds for item in fold.recognitions("test").items]
-    joined = Recognitions(
-        [replace(item, index=index) for index, item in enumerate(items)],
-        seconds=sum(speed["seconds"] for speed in speeds),
-        audio_seconds=sum(speed["audio_seconds"] for speed in speeds),
-    )
-    write_manifest(tests.manifests[split], utterances)
-    write_recognitions(tests.decoded[split], joined)
-    record = {"seconds": joined.seconds, "audio_seconds": joined.audio_seconds}
-    outputs = [tests.manifests[split], tests.decoded[split]]
-    experiment.stages.finish(f"decode {split}", key, record, outputs=outputs)
+    manifests = [content_digest(fold.manifest_path("test")) for fold in folds]
+    for decoder in experiment.decoding.decoders:
+        stage = decode_stage(split, decoder)
+        texts = [content_digest(fold.decoded_path("test", decoder)) for fold in folds]
+        speeds = [fold.stages.record(decode_stage("test", decoder)) for fold in folds]
+        key = {"manifests": manifests, "texts": texts, "speeds": speeds}
+        if experiment.stages.done(stage, key) is not None:
+            continue
+        items = [item for fold in folds for item in fold.recognitions("test", decoder).items]
+        joined = Recognitions(
+            [replace(item, index=index) for index, item in enumerate(items)],
+            seconds=sum(speed["seconds"] for speed in speeds),
+            audio_seconds=sum(speed["audio_seconds"] for speed in speeds),
+        )
+        write_manifest(tests.manifests[split], utterances)
+        path = experiment.decoded_path(split, decoder)
+        write_recognitions(path, joined)
+        record = {"seconds": joined.seconds, "audio_seconds": joined.audio_seconds}
+        experiment.stages.finish(stage, key, record, outputs=[tests.manifests[split], path])

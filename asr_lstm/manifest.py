@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from asr_lstm.files import atomic_write
 # Ten years; a longer recording is a mistake, and not-a-number and infinity are none at all.
 MAX_SECONDS = 3e8
 
-_FIELDS = ("audio_filepath", "text", "duration", "offset", "speaker", "id", "lang")
+_FIELDS = frozenset(("audio_filepath", "text", "duration", "offset", "speaker", "id", "lang"))
 
 
 @dataclass(frozen=True)
@@ -72,66 +72,135 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 def iter_manifest(path: str | Path) -> Iterator[Utterance]:
     """Yield the rows of a manifest one by one; errors as in `read_manifest`, but an empty file is none."""
+    folder = Path(path).parent.resolve()
+    for row in iter_rows(path):
+        yield make_utterance(row.fields, folder=folder, id=row.id)
+
+
+class ManifestRow(NamedTuple):
+    """A row that was read and checked.
+
+    Attributes:
+        line: its number, from 1.
+        start: its first byte in the file.
+        id: of the utterance.
+        numbered: whether the line's number was put behind the id.
+        fields: what stands in the row.
+    """
+
+    line: int
+    start: int
+    id: str
+    numbered: bool
+    fields: dict[str, Any]
+
+
+def iter_rows(path: str | Path) -> Iterator[ManifestRow]:
+    """Yield the checked rows of a manifest, without making an utterance of each; errors as in `iter_manifest`."""
     path = Path(path)
     try:
-        file = path.open(encoding="utf-8-sig")
+        file = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot read the manifest ({error.strerror})") from error
-    folder = path.parent.resolve()
     seen: dict[str, int] = {}
+    start = 0
     with file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                utterance, named = _parse_row(line, folder=folder, where=f"{path}:{number}")
+        for number, line in enumerate(file, start=1):
+            fields = parse_line(line, path=path, number=number)
+            if fields is not None:
+                id, numbered = field_text(fields, "id"), False
                 if (
-                    utterance.id in seen and not named
-                ):  # files of one name in several folders, or parts of one
-                    utterance = replace(utterance, id=f"{utterance.id}-{number}")
-                if utterance.id in seen:
+                    not id
+                ):  # files of one name in several folders, or parts of one, are told apart by their lines
+                    id = (path.parent / fields["audio_filepath"]).stem
+                    numbered = id in seen
+                    id = f"{id}-{number}" if numbered else id
+                if id in seen:
                     raise DataError(
-                        f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
+                        f"{path}:{number}: id {id!r} stands already in line {seen[id]}; "
                         "give each row its own `id`"
                     )
-                seen[utterance.id] = number
-                yield utterance
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not a manifest: it is not UTF-8 text") from error
+                seen[id] = number
+                yield ManifestRow(number, start, id, numbered, fields)
+            start += len(line)
 
 
-def _parse_row(line: str, *, folder: Path, where: str) -> tuple[Utterance, bool]:
-    """The utterance of a row, and whether the row gives it an id."""
+def parse_line(line: bytes, *, path: Path, number: int) -> dict[str, Any] | None:
+    """The checked fields of a manifest's line, None of an empty one.
+
+    Raises:
+        DataError: naming the line.
+    """
     try:
-        row = json.loads(line)
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a manifest: it is not UTF-8 text") from error
+    try:
+        fields, end = _scan_json(text, 0)
+        whole = end == len(text) - 1 or not text[end:].strip()
+    except (ValueError, RecursionError, StopIteration):
+        whole = False
+    if not whole:
+        if not text.strip():
+            return None
+        fields = _load_json(text, where=f"{path}:{number}")
+    if fault := _fault(fields):
+        raise DataError(f"{path}:{number}: {fault}")
+    checked: dict[str, Any] = fields
+    return checked
+
+
+# What `json.loads` does with a text after looking at its ends; a million rows have time for that only where it fails.
+_scan_json = json.JSONDecoder().scan_once
+
+
+def _load_json(text: str, *, where: str) -> Any:
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError alone: a number of thousands of digits
         reason = error.msg if isinstance(error, json.JSONDecodeError) else error
         raise DataError(f"{where}: not JSON ({reason}); each line is one object") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
-    for name, kind in (("audio_filepath", str), ("text", str)):
-        if not isinstance(row.get(name), kind):
-            raise DataError(f"{where}: `{name}` is missing or not text")
-    numbers = {}
-    for name, value in (("duration", row.get("duration")), ("offset", row.get("offset", 0.0))):
+
+
+def _fault(fields: Any) -> str:
+    """What is wrong with a row, "" where nothing is."""
+    if not isinstance(fields, dict):
+        return f"a row must be a JSON object, not {type(fields).__name__}"
+    length, begin = fields.get("duration"), fields.get("offset", 0.0)
+    named = type(fields.get("audio_filepath")) is type(fields.get("text")) is str
+    if (
+        named
+        and type(length) is type(begin) is float
+        and 0 <= length < MAX_SECONDS
+        and 0 <= begin < MAX_SECONDS
+    ):
+        return ""  # the usual row, told without the loops
+    for name in ("audio_filepath", "text"):
+        if not isinstance(fields.get(name), str):
+            return f"`{name}` is missing or not text"
+    for name, value in (("duration", fields.get("duration")), ("offset", fields.get("offset", 0.0))):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_SECONDS:
-            raise DataError(f"{where}: `{name}` must be a number of seconds, not {value!r}")
-        numbers[name] = float(value)
-    utterance = Utterance(
-        path=folder / row["audio_filepath"],
-        text=row["text"],
-        duration=numbers["duration"],
-        offset=numbers["offset"],
-        speaker=_name(row, "speaker"),
-        id=_name(row, "id"),
-        lang=_name(row, "lang"),
-        extra={name: value for name, value in row.items() if name not in _FIELDS},
+            return f"`{name}` must be a number of seconds, not {value!r}"
+    return ""
+
+
+def make_utterance(fields: dict[str, Any], *, folder: Path, id: str) -> Utterance:
+    """The utterance of a checked row in a manifest that stands in `folder`."""
+    return Utterance(
+        path=folder / fields["audio_filepath"],
+        text=fields["text"],
+        duration=float(fields["duration"]),
+        offset=float(fields.get("offset", 0.0)),
+        speaker=field_text(fields, "speaker"),
+        id=id,
+        lang=field_text(fields, "lang"),
+        extra={name: value for name, value in fields.items() if name not in _FIELDS},
     )
-    return utterance, bool(_name(row, "id"))
 
 
-def _name(row: dict[str, Any], field: str) -> str:
-    value = row.get(field)
+def field_text(fields: dict[str, Any], name: str) -> str:
+    """A name in a row, where a number may stand as well; "" where there is none."""
+    value = fields.get(name)
     return "" if value is None else str(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ class EncoderConfig:
         projection: size that the states are projected to; 0 for none.
         coupled_gates: the input gate is 1 - forget gate.
         shortcut: what leads past each layer but the first: none, residual or highway.
+        time_reduction: frames made one after each layer but the last, such as [2, 2] for a pyramid of three layers;
+            none by default. The head then has fewer frames to spell an utterance in: CTC needs one a unit.
+        reduction: `concat` puts such frames side by side, `take` takes the first of them.
     """
 
     layers: int = 3
@@ -54,8 +58,11 @@ class EncoderConfig:
     projection: int = 0
     coupled_gates: bool = False
     shortcut: Literal["none", "residual", "highway"] = "none"
+    time_reduction: tuple[int, ...] = ()
+    reduction: Literal["concat", "take"] = "concat"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "time_reduction", tuple(self.time_reduction))  # YAML gives a list
         for name in ("layers", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, not {getattr(self, name)}")
@@ -64,6 +71,11 @@ class EncoderConfig:
                 make_encoder(1, self)
         except ValueError as error:
             raise ValueError(f"encoder.{error}") from None
+
+    @property
+    def time_factor(self) -> int:
+        """Frames of the front end to one of the logits."""
+        return math.prod(self.time_reduction)
 
 
 def make_encoder(dims: int, encoder: EncoderConfig) -> VariationalLSTM:
@@ -98,6 +110,11 @@ class Recogniser(nn.Module):
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
 
+    @property
+    def time_factor(self) -> int:
+        """Frames of the front end to one of the logits, 1 where the encoder reduces none."""
+        return self.encoder.time_factor
+
     def forward(
         self, inputs: Tensor, lengths: Tensor, *, seeds: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -109,9 +126,11 @@ class Recogniser(nn.Module):
             seeds: (batch,) one an utterance, for augmentation in training.
 
         Returns:
-            (batch, frames, units) logits and (batch,) their lengths.
+            (batch, frames, units) logits and (batch,) their lengths: of n frames of the front end
+            n / `time_factor`, rounded up.
         """
         features, lengths = self.front_end(inputs, lengths, seeds=seeds)
         if self.spec_augment is not None and seeds is not None:
             features = self.spec_augment(features, lengths, seeds)
-        return self.head(self.dropout(self.encoder(features, lengths))), lengths
+        logits = self.head(self.dropout(self.encoder(features, lengths)))
+        return logits, self.encoder.output_lengths(lengths)

@@ -21,6 +21,7 @@ from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.experiment import Experiment, model_card
 from asr_lstm.folds import FOLD_NOTE, run_folds
 from asr_lstm.functions import find_function
+from asr_lstm.lock import folder_lock
 from asr_lstm.manifest import Loader, read_manifest, write_manifest
 from asr_lstm.report import Results, results_table, worst_alignments
 from asr_lstm.report_page import write_report_page
@@ -37,6 +38,8 @@ class RecipeRun:
         folder: of the recipe.
         options: overrides of recipe.yaml, such as `--training.epochs 3`.
         output: folder of all experiments.
+        place: folder of this one; `output/NAME` by default.
+        fresh: train anew, whatever there is.
         console: for tables; standard output by default.
     """
 
@@ -46,6 +49,8 @@ class RecipeRun:
         *,
         options: Sequence[str] = (),
         output: str | Path = "exp",
+        place: Path | None = None,
+        fresh: bool = False,
         console: Console | None = None,
     ) -> None:
         self.recipe: Recipe = load_recipe(folder, options=options)
@@ -54,24 +59,34 @@ class RecipeRun:
         variables = [f"{name}={os.environ[name]}" for name in self.recipe.environment if os.environ.get(name)]
         self.experiment = Experiment(
             self.recipe,
-            Path(output) / self.recipe.name,
+            place or Path(output) / self.recipe.name,
             load=self._loader(),
             command=shlex.join([*variables, "asr-lstm", "recipe", str(folder), *options]),
             console=self.console,
+            fresh=fresh,
         )
 
-    def run(self) -> list[str]:
+    def run(self, prepared: Prepared | None = None) -> list[str]:
         """Go through all stages, those of the folds first where the corpus has some.
+
+        Args:
+            prepared: the data, where another run has prepared it.
 
         Returns:
             What could not be recognised, a line each; everything else was done.
 
         Raises:
-            AsrLstmError: what went wrong; what was done before it stands and is not done again.
+            AsrLstmError: what went wrong, or another process is at work in the experiment's folder; what was done
+                before it stands and is not done again.
         """
+        with folder_lock(self.experiment.folder):
+            write_settings(self.experiment.folder / RECIPE_NAME, self.recipe)
+            return self._train_and_test(
+                _put_in_place(prepared, self.experiment) if prepared else self.prepare()
+            )
+
+    def _train_and_test(self, prepared: Prepared) -> list[str]:
         experiment = self.experiment
-        write_settings(experiment.folder / RECIPE_NAME, self.recipe)
-        prepared = self._prepare()
         tests = run_folds(experiment, prepared.folds)
         experiment.train(prepared.manifests)
         decoded = experiment.decode(prepared.manifests) | tests.decoded
@@ -84,7 +99,8 @@ class RecipeRun:
         items = [item for split in decoded for item in experiment.recognitions(split).items]
         return list(dict.fromkeys(str(item.error) for item in items if item.error is not None))
 
-    def _prepare(self) -> Prepared:
+    def prepare(self) -> Prepared:
+        """The first stage: write the manifests, each at `manifests/SPLIT.jsonl`."""
         corpus, stages = self.recipe.corpus, self.experiment.stages
         prepare = find_function(corpus.prepare, beside=self.folder)
         options = _check_options(prepare, corpus.options, name=corpus.prepare)

@@ -1,15 +1,18 @@
-"""Run a trained model over many utterances: batches by length, greedy decoding, results in the input's order."""
+"""Run a trained model over many utterances: batches by length, any decoders, results in the input's order."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -17,7 +20,11 @@ from torch import Tensor, nn
 from asr_lstm.audio import load_utterance
 from asr_lstm.batching import pad_inputs, plan_batches
 from asr_lstm.bundle import Bundle
-from asr_lstm.decoding.greedy import greedy_decode
+from asr_lstm.decoding.decoders import Decoder, GreedyDecoder
+from asr_lstm.decoding.hypothesis import Hypothesis
+from asr_lstm.decoding.montecarlo import mean_log_probs, sample_log_probs
+from asr_lstm.decoding.options import GREEDY
+from asr_lstm.decoding.words import WordSpan
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.functions import find_function
 from asr_lstm.manifest import Loader, Utterance
@@ -26,6 +33,8 @@ from asr_lstm.manifest import Loader, Utterance
 AUDIO_LOADER = "asr_lstm.audio.load_utterance"
 # Seconds of a batch: where nothing is learned, as large as stays far below a gigabyte for any model of ours.
 BATCH_SECONDS = 240.0
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,22 @@ class Recognition:
         index: where the utterance stands in the input.
         text: what was recognised; "" where it could not be loaded.
         error: why it could not be loaded, a line that names the file; None where it could.
+        nbest: the texts that were found, best first; kept where confidences were asked for.
+        scores: (words, scores) what is known of each word of the text; see `Decoder.word_scores`.
+        confidences: of each word of the text, 0 to 1.
     """
 
     index: int
     text: str
     error: AudioError | DataError | None = None
+    nbest: tuple[Hypothesis, ...] = ()
+    scores: Floats | None = field(default=None, compare=False)
+    confidences: tuple[float, ...] = ()
+
+    @property
+    def words(self) -> tuple[WordSpan, ...]:
+        """The words of the text, where confidences were asked for."""
+        return self.nbest[0].words if self.nbest else ()
 
 
 @dataclass(frozen=True)
@@ -81,57 +101,172 @@ def recognise(
     batch_seconds: float = BATCH_SECONDS,
     device: str = "cpu",
 ) -> Recognitions:
-    """Recognise utterances; one that cannot be loaded is reported among the results and stops no other.
+    """Recognise utterances greedily; arguments and errors as of `recognise_each`."""
+    greedy = GreedyDecoder(bundle.units)
+    decoders = [Decoder(GREEDY, greedy, greedy)]
+    found = recognise_each(
+        bundle, utterances, decoders, load=load, batch_seconds=batch_seconds, device=device
+    )
+    return found[GREEDY]
 
-    The longest come first, so that memory that does not suffice shows at once.
+
+def recognise_each(
+    bundle: Bundle,
+    utterances: Sequence[Utterance],
+    decoders: Sequence[Decoder],
+    *,
+    load: Loader | None = None,
+    batch_seconds: float = BATCH_SECONDS,
+    device: str = "cpu",
+    confidences: bool = False,
+) -> dict[str, Recognitions]:
+    """Recognise utterances with each decoder; the network runs once for all of them (and for draws of dropout).
+
+    An utterance that cannot be loaded is reported among the results and stops no other. The longest come first, so
+    that memory that does not suffice shows at once.
 
     Args:
         bundle: the model; it is moved to `device`.
         utterances: what to recognise, in any order.
+        decoders: of the model's units.
         load: reads an utterance; the bundle's own loader by default.
         batch_seconds: length of a batch, padding included.
         device: torch's name of where to compute.
+        confidences: keep the texts found and the confidence of each word too; their time is not counted.
+
+    Returns:
+        By the decoders' names. The seconds of each are those of loading, features, network and its own search.
 
     Raises:
-        ConfigError: no such device, or a loader that cannot be found or does not fit the model.
+        ConfigError: no such device, a loader that cannot be found or does not fit the model, or draws of dropout
+            from a model without.
     """
-    load = load or default_loader(bundle)
-    place = find_device(device)
+    runs = [_Run(decoder, confidences) for decoder in decoders]
+    source = _Source(bundle, utterances, load or default_loader(bundle), find_device(device))
+    for batch in _batches(utterances, batch_seconds):
+        heard = source.hear(batch)
+        for run in runs:
+            run.add(heard, source)
+    return {run.decoder.name: run.recognitions(utterances) for run in runs}
+
+
+def hear_each(
+    bundle: Bundle,
+    utterances: Sequence[Utterance],
+    *,
+    load: Loader | None = None,
+    batch_seconds: float = BATCH_SECONDS,
+    device: str = "cpu",
+) -> dict[int, Tensor]:
+    """The logits of each utterance that could be loaded, (frames, units) on the CPU, by its index and in that order.
+
+    Arguments and errors as of `recognise_each`. An hour of speech and a hundred units take some 40 MiB.
+    """
+    source = _Source(bundle, utterances, load or default_loader(bundle), find_device(device))
+    logits: dict[int, Tensor] = {}
+    for batch in _batches(utterances, batch_seconds):
+        heard = source.hear(batch)
+        logits.update(zip(heard.indices, heard.logits, strict=True))
+    return {index: logits[index] for index in sorted(logits) if len(logits[index])}
+
+
+def _batches(utterances: Sequence[Utterance], batch_seconds: float) -> Iterable[list[int]]:
+    """Indices of batches, the longest utterances first; a bar shows how far it is."""
     durations = [utterance.duration for utterance in utterances]
     plan = plan_batches(durations, max_seconds=batch_seconds, seed=0, epoch=0, shortest_first=1.0)[::-1]
     console = Console(stderr=True)
     hidden = not console.is_terminal  # rich leaves an empty line even of a transient bar
-    items: dict[int, Recognition] = {}
-    start = time.perf_counter()
-    for batch in track(plan, "recognising", console=console, transient=True, disable=hidden):
-        for item in _recognise_batch(bundle, utterances, batch, load=load, device=place):
-            items[item.index] = item
-    seconds = time.perf_counter() - start
-    audio = sum(duration for index, duration in enumerate(durations) if items[index].error is None)
-    return Recognitions([items[index] for index in range(len(utterances))], seconds, audio)
+    return track(plan, "recognising", console=console, transient=True, disable=hidden)
 
 
-def _recognise_batch(
-    bundle: Bundle,
-    utterances: Sequence[Utterance],
-    batch: Sequence[int],
-    *,
-    load: Loader,
-    device: torch.device,
-) -> Iterator[Recognition]:
-    loaded: list[int] = []
-    inputs: list[Tensor] = []
-    for index in batch:
-        try:
-            inputs.append(load_inputs(bundle, utterances[index], load=load))
-            loaded.append(index)
-        except (AudioError, DataError) as error:
-            yield Recognition(index, "", error)
-    if not inputs:
-        return
-    decoded = greedy_decode(*run_batch(bundle, inputs, device=device))
-    for index, ids in zip(loaded, decoded, strict=True):
-        yield Recognition(index, bundle.units.decode(ids))
+@dataclass(frozen=True)
+class _Heard:
+    """A batch as the network hears it: the logits of what could be loaded, and why the rest could not."""
+
+    indices: list[int]
+    inputs: list[Tensor]
+    logits: list[Tensor]
+    failures: list[Recognition]
+    seconds: float  # of loading
+    network_seconds: float
+
+
+@dataclass(frozen=True)
+class _Source:
+    bundle: Bundle
+    utterances: Sequence[Utterance]
+    load: Loader
+    device: torch.device
+
+    def hear(self, batch: Sequence[int]) -> _Heard:
+        start = time.perf_counter()
+        loaded: dict[int, Tensor] = {}
+        failures: list[Recognition] = []
+        for index in batch:
+            try:
+                loaded[index] = load_inputs(self.bundle, self.utterances[index], load=self.load)
+            except (AudioError, DataError) as error:
+                failures.append(Recognition(index, "", error))
+        begin = time.perf_counter()
+        logits = log_logits(self.bundle, list(loaded.values()), device=self.device)
+        kept: list[tuple[int, Tensor]] = []
+        for index, row in zip(loaded, logits, strict=True):
+            if (fault := broken_logits(row, self.utterances[index].path)) is None:
+                kept.append((index, row))
+            else:
+                failures.append(Recognition(index, "", fault))
+        end = time.perf_counter()
+        return _Heard(
+            indices=[index for index, _ in kept],
+            inputs=[loaded[index] for index, _ in kept],
+            logits=[row for _, row in kept],
+            failures=failures,
+            seconds=begin - start,
+            network_seconds=end - begin,
+        )
+
+    def draw(self, heard: _Heard, decoder: Decoder) -> list[Tensor]:
+        return draw_log_probs(self.bundle, heard.inputs, samples=decoder.draws, device=self.device)
+
+
+class _Run:
+    """What one decoder finds, batch by batch."""
+
+    def __init__(self, decoder: Decoder, confidences: bool) -> None:
+        self.decoder = decoder
+        self._confidences = confidences
+        self._items: dict[int, Recognition] = {}
+        self._seconds = 0.0
+
+    def add(self, heard: _Heard, source: _Source) -> None:
+        decoder = self.decoder
+        self._items.update({item.index: item for item in heard.failures})
+        start = time.perf_counter()
+        rows, draws = heard.logits, list[Tensor]()
+        if decoder.draws:
+            draws = source.draw(heard, decoder)
+            rows = [mean_log_probs(row) for row in draws]
+        found = decoder.find(rows)
+        # Draws of dropout take the place of the one pass through the network.
+        self._seconds += heard.seconds + time.perf_counter() - start
+        self._seconds += 0.0 if decoder.draws else heard.network_seconds
+        votes = decoder.votes(draws) if self._confidences and draws else [[] for _ in found]
+        for index, nbest, voted in zip(heard.indices, found, votes, strict=True):
+            self._items[index] = self._item(index, nbest, voted)
+
+    def _item(
+        self, index: int, nbest: Sequence[Hypothesis], votes: Sequence[Sequence[Hypothesis]]
+    ) -> Recognition:
+        if not self._confidences:
+            return Recognition(index, nbest[0].text)
+        scores = self.decoder.word_scores(nbest, votes)
+        sure = tuple(self.decoder.confidences(scores))
+        return Recognition(index, nbest[0].text, None, tuple(nbest), scores, sure)
+
+    def recognitions(self, utterances: Sequence[Utterance]) -> Recognitions:
+        items = [self._items[index] for index in range(len(utterances))]
+        audio = sum(row.duration for row, item in zip(utterances, items, strict=True) if item.error is None)
+        return Recognitions(items, self._seconds, audio)
 
 
 def load_inputs(bundle: Bundle, utterance: Utterance, *, load: Loader) -> Tensor:
@@ -170,6 +305,44 @@ def run_batch(bundle: Bundle, inputs: Sequence[Tensor], *, device: torch.device)
     with torch.inference_mode(), _evaluating(bundle.model.to(device)) as model:
         outputs = model(padded.to(device), lengths)
     return cast(tuple[Tensor, Tensor], outputs)
+
+
+def log_logits(bundle: Bundle, inputs: Sequence[Tensor], *, device: torch.device) -> list[Tensor]:
+    """`run_batch` as a tensor an utterance, (frames, units) float32 on the CPU."""
+    if not inputs:
+        return []
+    logits, lengths = run_batch(bundle, inputs, device=device)
+    logits = logits.float().cpu()
+    return [row[:length] for row, length in zip(logits, lengths.tolist(), strict=True)]
+
+
+def draw_log_probs(
+    bundle: Bundle, inputs: Sequence[Tensor], *, samples: int, device: torch.device
+) -> list[Tensor]:
+    """Draws of Monte-Carlo dropout: of each utterance (samples, frames, units) on the CPU.
+
+    Raises:
+        ConfigError: the model was trained without dropout.
+    """
+    if not inputs:
+        return []
+    padded, lengths = pad_inputs(inputs)
+    model = bundle.model.to(device)
+    return [
+        draws.cpu()
+        for draws in sample_log_probs(model, padded.to(device), lengths.to(device), samples=samples)
+    ]
+
+
+def broken_logits(logits: Tensor, path: Path) -> DataError | None:
+    """What is wrong with an utterance's logits, if anything: a frame that holds no distribution."""
+    broken = ~logits.logsumexp(-1).isfinite()
+    if not bool(broken.any()):
+        return None
+    return DataError(
+        f"{path}: the network gives NaN or infinity from frame {int(broken.nonzero()[0])} on; "
+        "the model is damaged: train it again"
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from asr_lstm.files import atomic_write
 from asr_lstm.scoring import Edit, EditKind, Scores, align_words, count_errors
 
 WORST_COUNT = 5
+PAIR_COUNT = 10  # of the commonest confusions: a line or two
 _STYLES: dict[EditKind, str] = {
     "equal": "",
     "substitute": "bold yellow",
@@ -201,6 +202,32 @@ def _circumstances(results: Results) -> str:
         f"Recipe {results.recipe}, seed {results.seed}, {results.parameters:,} parameters{training}; "
         f"{results.device}, {cores}; `{results.command}`."
     )
+
+
+def error_summary(decoder: str, figures: Mapping[str, Any]) -> Text:
+    """The commonest errors of a decoder, how much its N-best could have saved, and what its confidences are worth.
+
+    Args:
+        decoder: its name.
+        figures: what results.json keeps of its errors.
+    """
+    errors, confidence = figures["errors"], figures["confidence"]
+    shown = Text(
+        f"{decoder}: {errors['substitutions']} words substituted, {errors['deletions']} missed, "
+        f"{errors['insertions']} inserted; WER of the best of the N-best {100 * figures['oracle_wer']:.2f} %\n"
+    )
+    if errors["pairs"]:
+        pairs = [f"{said} > {heard} {count}" for said, heard, count in errors["pairs"][:PAIR_COUNT]]
+        shown.append(f"most confused (said > heard): {', '.join(pairs)}\n")
+    if confidence:
+        areas = [
+            f"{name} {area['auc']:.3f} ({area['low']:.3f}-{area['high']:.3f})"
+            for name, area in confidence["error_auc"].items()
+        ]
+        shown.append(
+            f"confidence: calibration error {100 * confidence['ece']:.1f} %; AUC {', '.join(areas)}\n"
+        )
+    return shown
 
 
 def worst_alignments(

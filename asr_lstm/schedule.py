@@ -1,4 +1,10 @@
-"""How a model is trained: the settings, the learning rate over time, the precision that suits a machine."""
+"""How a model is trained: the settings, the learning rate over time, the precision that suits a machine.
+
+The rule for the learning rate, instead of a search for it: 2e-3 at the end of the warm-up, for batches of about a
+minute. For batches k times as long take sqrt(k) times as much, which keeps the noise of Adam's updates (Malladi et al.
+2022, "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", arXiv 2205.10287). Small models bear
+more: 3e-3 to 5e-3 below 100 units a direction. Where the loss jumps up and stays there, halve it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from asr_lstm.errors import ConfigError
@@ -26,6 +33,23 @@ class TrainingConfig:
         precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC; `auto`
             takes the latter where the processor or GPU has instructions for it.
         device: Lightning's accelerator: `cpu`, `gpu` or `auto`.
+        devices: processes on each machine, each with a GPU of its own, or a share of the cores. A batch of each of
+            them makes an update.
+        num_nodes: machines; from two up `torchrun` starts the processes, see docs/training.md.
+        accumulate: batches of each process that make an update. Four of one process, two of two and one of four
+            are the same training.
+        recompute: compute each layer twice instead of keeping what its backward pass needs; for long utterances.
+        tolerate_share: of the utterances drawn so far that may have become unreadable; more end training.
+        stop_after_nonfinite: updates in a row whose loss or gradient is not finite that end training; until then
+            they are skipped.
+        init: folder of a trained bundle to begin from, its encoder and the units that it shares; "" for chance.
+            The normalisation of the front end is fitted anew.
+        checkpoint_minutes: how often to save within an epoch what a killed run goes on from.
+        average: share of a moving average of the weights that an update leaves, such as 0.999; what is then
+            judged and kept is the average. 0 for none.
+        average_best: so many of the best epochs are averaged at the end, if that is no worse on dev.
+        max_minutes: of training, the judging on dev included; the schedule is planned to end on time, from the
+            measured speed. 0 for as long as the epochs take; they remain the most.
     """
 
     epochs: int = 10
@@ -37,19 +61,33 @@ class TrainingConfig:
     patience: int = 5
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     device: Literal["cpu", "gpu", "auto"] = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    accumulate: int = 1
+    recompute: bool = False
+    tolerate_share: float = 0.01
+    stop_after_nonfinite: int = 10
+    init: str = ""
+    checkpoint_minutes: float = 5.0
+    average: float = 0.0
+    average_best: int = 1
+    max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience"):
+        for name in ("epochs", "patience", "average_best"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("final_share", "warmup"):
+        for name in ("final_share", "warmup", "tolerate_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"training.weight_decay must not be below 0, but is {self.weight_decay}")
+        for name in ("weight_decay", "checkpoint_minutes", "max_minutes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} must not be below 0, but is {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"training.average must be at least 0 and below 1, not {self.average}")
 
 
 def choose_precision(config: TrainingConfig) -> Literal["32-true", "bf16-mixed"]:
@@ -90,3 +128,47 @@ def learning_rate_share(update: int, *, total: int, warmup: float, final_share: 
         return (update + 1) / rise
     progress = min(1.0, (update - rise) / max(1, total - rise))
     return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
+
+
+# Tells the seeds of batches from those of utterances (`asr_lstm.batching.draw_seed`).
+_DROPOUT = 1
+# Updates after which the speed is known well enough to plan by it.
+_MEASURED_UPDATES = 10
+# Of the time, kept back for judging the last weights on dev, as long as that was never measured.
+_JUDGING_SHARE = 0.05
+
+
+def updates_in_time(
+    updates: int, *, most: int, seconds: float, judging_seconds: float | None, budget_seconds: float
+) -> int:
+    """How many updates a run of limited time will have had at its end.
+
+    Args:
+        updates: done so far.
+        most: what the epochs ask for.
+        seconds: that these took, judging on dev included.
+        judging_seconds: what judging took the last time; None before the first.
+        budget_seconds: for the whole run.
+
+    Returns:
+        a number from 1 to `most`; at or below `updates` when the time is over.
+    """
+    reserve = _JUDGING_SHARE * budget_seconds if judging_seconds is None else judging_seconds
+    left = budget_seconds - reserve - seconds
+    if left <= 0:
+        return max(1, min(updates, most))
+    if updates < _MEASURED_UPDATES:
+        return most
+    return max(1, min(most, updates + int(left / seconds * updates)))
+
+
+def step_seed(seed: int, epoch: int, position: int) -> int:
+    """A 63-bit seed for the dropout of one batch, so that a run gone on with draws what it would have drawn.
+
+    Args:
+        seed: of the run.
+        epoch: from 0.
+        position: of the batch within the epoch.
+    """
+    words = np.random.SeedSequence([seed, epoch, position, _DROPOUT]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
@@ -148,6 +147,8 @@ def count_errors(
         raise ValueError("references: there is nothing to score")
     if len(references) != len(hypotheses):
         raise ValueError(f"hypotheses: {len(hypotheses)} of them for {len(references)} references")
+    import jiwer  # slow to import: what transcribes without scoring has no use for it
+
     process = jiwer.process_words if by == "word" else jiwer.process_characters
     output = process(list(references), list(hypotheses))
     counts = np.zeros((4, len(references)), np.int64)
@@ -162,6 +163,8 @@ def count_errors(
 
 def align_words(reference: str, hypothesis: str) -> list[Edit]:
     """The words of both side by side, in one of the alignments with the fewest errors."""
+    import jiwer
+
     output = jiwer.process_words([reference], [hypothesis])
     said, heard = output.references[0], output.hypotheses[0]
     edits: list[Edit] = []

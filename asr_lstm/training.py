@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from asr_lstm.batching import Batch
+from asr_lstm import parallel
+from asr_lstm.batching import Batch, Unreadable
+from asr_lstm.corpora.validate import Dropped
 from asr_lstm.data import SpeechData
-from asr_lstm.decoding.greedy import greedy_decode
+from asr_lstm.errors import DataError
+from asr_lstm.faults import NonFinite, UnreadableFiles, to_blame
+from asr_lstm.judging import DevShare
+from asr_lstm.loss import ctc_losses
+from asr_lstm.manifest import Utterance
 from asr_lstm.model import Recogniser
-from asr_lstm.schedule import TrainingConfig, learning_rate_share
-from asr_lstm.scoring import score
-from asr_lstm.units import BLANK, Units
-
-# Resampling is for intervals, which training does not show.
-_NO_RESAMPLES = 1
-
-
-def ctc_loss(
-    logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, skip_infeasible: bool = False
-) -> Tensor:
-    """Connectionist temporal classification: -log p(transcript), summed over the batch, in nats a unit.
-
-    In float32 whatever the logits are, since float16 and bfloat16 cannot hold the forward variables.
-    Source: Graves et al. 2006, "Connectionist Temporal Classification", equation 15.
-
-    Args:
-        logits: (batch, frames, units).
-        lengths: (batch,) valid frames.
-        targets: unit ids of all transcripts, one after the other.
-        target_lengths: (batch,) units of each transcript.
-        skip_infeasible: count utterances with fewer frames than CTC needs as 0 instead of infinity.
-    """
-    log_probabilities = functional.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-    total = functional.ctc_loss(
-        log_probabilities,
-        targets.to(logits.device),
-        lengths,
-        target_lengths,
-        blank=BLANK,
-        reduction="sum",
-        zero_infinity=skip_infeasible,
-    )
-    return total / target_lengths.sum().clamp(min=1)
+from asr_lstm.schedule import TrainingConfig, learning_rate_share, step_seed
+from asr_lstm.units import Units
+from asr_lstm.updates import GradientSum, split_if_need_be
 
 
 class CTCTraining(lightning.LightningModule):
     """Trains a recogniser by CTC and follows its error rates on the dev set.
+
+    A batch adds to the update under way (`asr_lstm.updates`), and the last one of an update makes it, over all
+    processes together. Optimisation is "manual" in Lightning's words for that reason.
 
     Args:
         model: the recogniser.
         units: its output units.
         config: the optimiser and its schedule.
         total_updates: of the whole run, for the schedule.
-        references: normalised transcripts of the dev set, by index."""
+        references: normalised transcripts of the dev set, by index.
+        unreadable: where utterances are listed that cannot be read any more; None for nowhere.
+
+    Attributes:
+        fault: set after an update with which training has to end; None while all is well.
+    """
 
     def __init__(
         self,
@@ -71,14 +57,22 @@ class CTCTraining(lightning.LightningModule):
         config: TrainingConfig,
         total_updates: int,
         references: Sequence[str],
+        unreadable: Path | None = None,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
+        self.model.encoder.recompute = config.recompute
         self.units = units
         self.config = config
         self.total_updates = total_updates
         self.references = references
-        self._hypotheses: dict[int, str] = {}
+        self.fault: DataError | None = None
+        self._unreadable = UnreadableFiles(unreadable, tolerate=config.tolerate_share)
+        self._non_finite = NonFinite(config.stop_after_nonfinite)
+        self._sum = GradientSum([weight for weight in model.parameters() if weight.requires_grad])
+        self._norm = torch.zeros(())
+        self._dev = DevShare()
         self._earlier_seconds = 0.0
         self._started = time.monotonic()
 
@@ -92,50 +86,85 @@ class CTCTraining(lightning.LightningModule):
         self._started = time.monotonic()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the clock."""
+        """Keep the clock, and what was noted."""
         checkpoint["train_seconds"] = self.seconds
+        checkpoint["unreadable"] = self._unreadable.state_dict()
+        checkpoint["non_finite"] = self._non_finite.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Set the clock on."""
         self._earlier_seconds = checkpoint["train_seconds"]
+        self._unreadable.load_state_dict(checkpoint["unreadable"])
+        self._non_finite.load_state_dict(checkpoint["non_finite"])
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of one batch."""
+        """Add a batch to the update, and make it if it is the last one; the loss of what it then holds."""
+        place = self._data.sampler
+        # The dropout of a batch is a function of its place in the plan, whichever process has it.
+        torch.manual_seed(step_seed(place.seed, place.epoch, place.position + place.rank))
+        self._sum.drawn += len(batch) + len(batch.unreadable)
+        self._sum.unreadable += batch.unreadable
+        if len(batch):
+            split_if_need_be(self._learn, batch, name=self._train_id)
+        place.consume()
+        if place.at_update or self.trainer.is_last_batch:
+            return self._update()
+        return self._sum.loss
+
+    def _learn(self, batch: Batch) -> None:
         logits, lengths = self.model(batch.inputs, batch.lengths, seeds=batch.seeds)
         # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
-        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
-        self.log("loss", loss.detach(), batch_size=len(batch.lengths))
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        self._sampler.consume()
-        return loss
+        losses = ctc_losses(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
+        self._sum.add(batch, losses)
+
+    def _update(self) -> Tensor:
+        """Make the update that all processes have gathered; where it is not finite, none."""
+        gradients, totals = self._sum.over_processes()
+        self._norm = get_total_norm(gradients) / totals[1].clamp(min=1)
+        loss, units, drawn, lacking = totals.tolist()
+        unreadable = parallel.gather(self._sum.unreadable) if lacking else []
+        self._note_unreadable(int(drawn), [*chain(*unreadable)], self._data.train_set.utterances)
+        if not math.isfinite(loss) or not math.isfinite(self._norm):
+            blamed = to_blame(self._sum.indices, self._sum.losses, self._sum.gradients)
+            names = [self._train_id(index) for index in blamed]
+            self.fault = self._non_finite.skipped(names, update=self.global_step + 1) or self.fault
+        elif units:
+            self._step([gradient.div_(units) for gradient in gradients])
+            self.log("loss", loss / units, batch_size=1)
+        self._sum.clear()
+        return torch.tensor(loss / max(1.0, units))
+
+    def _step(self, gradients: Sequence[Tensor]) -> None:
+        self._non_finite.sound()
+        for weight, gradient in zip(self._sum.parameters, gradients, strict=True):
+            weight.grad = gradient
+        optimizer: Any = self.optimizers()
+        self.log("learning_rate", optimizer.param_groups[0]["lr"], batch_size=1)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Clip, after callbacks have seen what the gradients were."""
+        clip_grads_with_norm_(self._sum.parameters, self.config.gradient_clip, self._norm)
 
     def on_train_epoch_end(self) -> None:
         """Move the data on before a checkpoint of the epoch's end is written."""
-        self._sampler.next_epoch()
+        self._data.sampler.next_epoch()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Recognise one dev batch."""
-        logits, lengths = self.model(batch.inputs, batch.lengths)
-        loss = ctc_loss(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
-        self.log("dev_loss", loss, batch_size=int(batch.target_lengths.sum()))
-        for index, ids in zip(batch.indices.tolist(), greedy_decode(logits, lengths), strict=True):
-            self._hypotheses[index] = self.units.decode(ids)
+        """Recognise one dev batch of this process's share."""
+        self._dev.count(batch)
+        if len(batch):
+            self._dev.add(batch, *self.model(batch.inputs, batch.lengths), units=self.units)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the dev set."""
-        indices = sorted(self._hypotheses)
-        scores = score(
-            [self.references[index] for index in indices],
-            [self._hypotheses[index] for index in indices],
-            resamples=_NO_RESAMPLES,
-        )
-        self.log("dev_wer", scores.wer)
-        self.log("dev_cer", scores.cer)
-        self._hypotheses.clear()
-
-    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        """Clip here: Lightning refuses to beside a fused optimiser, although only float16 would need that."""
-        clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        """Score the dev set, each utterance once, whichever process recognised it."""
+        dev = DevShare.joined(parallel.gather(self._dev))
+        self._dev = DevShare()
+        self._note_unreadable(dev.drawn, dev.unreadable, self._data.dev_set.utterances)
+        self.log_dict(dev.metrics(self.references))
 
     def configure_optimizers(self) -> Any:
         """AdamW; biases and normalisation are not decayed."""
@@ -158,7 +187,19 @@ class CTCTraining(lightning.LightningModule):
         schedule = {"scheduler": LambdaLR(optimizer, share), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def _note_unreadable(
+        self, drawn: int, unreadable: Sequence[Unreadable], utterances: Sequence[Utterance]
+    ) -> None:
+        """Count what all processes drew, and list what they could not read."""
+        rows = [(utterances[item.index], item.reason) for item in unreadable]
+        lacking = [Dropped(utterance.id, utterance.path, reason) for utterance, reason in rows]
+        size = len(self._data.train_set) + len(self._data.dev_set)
+        self.fault = self._unreadable.count(drawn, lacking, size=size) or self.fault
+
+    def _train_id(self, index: int) -> str:
+        return self._data.train_set.utterances[index].id
+
     @property
-    def _sampler(self) -> Any:
+    def _data(self) -> SpeechData:
         data: SpeechData = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data.sampler
+        return data

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +15,13 @@ from torch import Tensor
 from asr_lstm.audio import audio_info, read_audio
 from asr_lstm.batching import plan_batches
 from asr_lstm.bundle import Bundle, load_bundle
-from asr_lstm.decoding.greedy import UnitSpan, greedy_units
+from asr_lstm.decoding.decoders import Decoder, Parts, make_decoder
+from asr_lstm.decoding.hypothesis import Hypothesis
+from asr_lstm.decoding.montecarlo import mean_log_probs
+from asr_lstm.decoding.options import DecodingConfig, decoding_config
 from asr_lstm.errors import AudioError, ConfigError
-from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
-from asr_lstm.recognise import BATCH_SECONDS, find_device, run_batch
-from asr_lstm.units import Units
+from asr_lstm.recognise import BATCH_SECONDS, broken_logits, draw_log_probs, find_device, log_logits
 from asr_lstm.writers import make_writer
 
 # Of one recording, since a bidirectional model hears it in one piece: computing and memory grow with its length
@@ -40,13 +40,31 @@ class Word:
         word: as the units write it.
         start: in seconds from the beginning of the recording.
         end: in seconds. CTC emits a unit in a frame or few, so that this is often sooner than the word's end.
-        confidence: mean posterior of its units, 0 to 1; not calibrated.
+        confidence: 0 to 1; the probability that it is right where `asr-lstm tune` calibrated the model, else the mean
+            posterior of its units (or the agreement of draws of dropout).
     """
 
     word: str
     start: float
     end: float
     confidence: float
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A text that the search found; scores are natural logarithms.
+
+    Attributes:
+        text: its words.
+        acoustic: what the network says of it.
+        language: what the language models say of it, each with its weight, and bonuses of words and hotwords.
+        total: the sum of the two.
+    """
+
+    text: str
+    acoustic: float
+    language: float
+    total: float
 
 
 @dataclass(frozen=True)
@@ -58,12 +76,14 @@ class Transcript:
         text: its words, parted by single spaces; "" where none was heard.
         duration: of the recording in seconds.
         words: each with its place.
+        nbest: the texts that a beam search found, best first; empty of greedy decoding.
     """
 
     path: Path
     text: str
     duration: float
     words: list[Word]
+    nbest: list[Alternative] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,7 @@ def transcribe(
     *,
     model: Path | Bundle,
     paths: Sequence[Path],
+    decoding: DecodingConfig | None = None,
     batch_seconds: float = BATCH_SECONDS,
     device: str = "cpu",
 ) -> Iterator[Transcript | Failure]:
@@ -88,12 +109,14 @@ def transcribe(
     Args:
         model: a bundle, or its folder.
         paths: of audio files of at most `MAX_SECONDS` each.
+        decoding: how texts are found; the last of its `decoders` is used. Greedy by default.
         batch_seconds: files of like length are recognised together up to this many seconds, padding included.
         device: torch's name of where to compute.
 
     Raises:
-        ConfigError: the model cannot be loaded, takes no audio, or there is no such device. All at the call,
-            before the first result is asked for.
+        ConfigError: the model cannot be loaded, takes no audio, or there is no such device.
+        DataError: a language model or a lexicon cannot be used. All at the call, before the first result is asked
+            for.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     if bundle.features.kind != "log_mel":
@@ -101,11 +124,14 @@ def transcribe(
             f"the model takes features from {bundle.loader}, not audio files; "
             "use `asr-lstm evaluate` with a manifest"
         )
-    place = find_device(device)
+    decoding = decoding or DecodingConfig()
+    parts = Parts(decoding, bundle.units)
+    decoder = make_decoder(decoding.decoders[-1], parts, bundle.tuned)
+    transcriber = _Transcriber(bundle, decoder, find_device(device))
     return (
         result
         for window in _windows(paths, rate=bundle.features.rate)
-        for result in _transcribe_window(bundle, window, batch_seconds=batch_seconds, device=place)
+        for result in _transcribe_window(transcriber, window, batch_seconds=batch_seconds)
     )
 
 
@@ -145,7 +171,7 @@ def _read(path: Path, *, rate: int) -> _Recording | Failure:
 
 
 def _transcribe_window(
-    bundle: Bundle, window: Sequence[_Recording | Failure], *, batch_seconds: float, device: torch.device
+    transcriber: _Transcriber, window: Sequence[_Recording | Failure], *, batch_seconds: float
 ) -> Iterator[Transcript | Failure]:
     recordings = [entry for entry in window if isinstance(entry, _Recording)]
     plan = plan_batches(
@@ -155,53 +181,84 @@ def _transcribe_window(
         epoch=0,
         shortest_first=1.0,
     )
-    transcripts: dict[int, Transcript] = {}
+    results: dict[int, Transcript | Failure] = {}
     for batch in plan:
-        spans = greedy_units(*run_batch(bundle, [recordings[i].samples for i in batch], device=device))
-        for index, found in zip(batch, spans, strict=True):
-            transcripts[index] = _transcript(bundle, recordings[index], found)
-    in_order = (transcripts[index] for index in range(len(recordings)))
+        found = transcriber.transcribe([recordings[index] for index in batch])
+        results.update(zip(batch, found, strict=True))
+    in_order = (results[index] for index in range(len(recordings)))
     for entry in window:
         yield entry if isinstance(entry, Failure) else next(in_order)
 
 
-def _transcript(bundle: Bundle, recording: _Recording, spans: Sequence[UnitSpan]) -> Transcript:
-    text = bundle.units.decode([span.unit for span in spans])
-    words = _words(spans, bundle.units, features=bundle.features, duration=recording.seconds)
-    return Transcript(recording.path, text, recording.seconds, words)
+@dataclass(frozen=True)
+class _Transcriber:
+    bundle: Bundle
+    decoder: Decoder
+    device: torch.device
 
+    def transcribe(self, recordings: Sequence[_Recording]) -> list[Transcript | Failure]:
+        """Transcribe some recordings in one batch."""
+        rows, draws = self._hear([recording.samples for recording in recordings])
+        faults = [broken_logits(row, recording.path) for row, recording in zip(rows, recordings, strict=True)]
+        sound = [index for index, fault in enumerate(faults) if fault is None]
+        found = self.decoder.find([rows[index] for index in sound])
+        votes = self.decoder.votes([draws[index] for index in sound]) if draws else [[] for _ in sound]
+        results: dict[int, Transcript | Failure] = {
+            index: Failure(recordings[index].path, AudioError(str(fault)))
+            for index, fault in enumerate(faults)
+            if fault is not None
+        }
+        for index, nbest, voted in zip(sound, found, votes, strict=True):
+            results[index] = self._transcript(recordings[index], nbest, voted)
+        return [results[index] for index in range(len(recordings))]
 
-def _words(
-    spans: Sequence[UnitSpan], units: Units, *, features: FeatureConfig, duration: float
-) -> list[Word]:
-    """Part the units at spaces; frames become seconds.
+    def _hear(self, samples: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the network says of each recording, (frames, units), and of each the draws of dropout, if any."""
+        if not self.decoder.draws:
+            return log_logits(self.bundle, samples, device=self.device), []
+        draws = draw_log_probs(self.bundle, samples, samples=self.decoder.draws, device=self.device)
+        return [mean_log_probs(row) for row in draws], draws
 
-    A frame of the encoder stands for the stretch around the `stack` frames in it, each centred on its multiple
-    of the hop: half a hop before the first to half a hop after the last.
-    """
-    hop = features.hop_samples / features.rate
-
-    def seconds(frame: int) -> float:
-        return min(max((frame * features.stack - 0.5) * hop, 0.0), duration)
-
-    words = []
-    # A space alone decodes to nothing.
-    for is_word, group in groupby(spans, key=lambda span: units.decode([span.unit]) != ""):
-        if is_word:
-            run = list(group)
-            words.append(
-                Word(
-                    units.decode([span.unit for span in run]),
-                    start=seconds(run[0].start),
-                    end=seconds(run[-1].end),
-                    confidence=sum(span.posterior for span in run) / len(run),
-                )
+    def _transcript(
+        self, recording: _Recording, nbest: Sequence[Hypothesis], votes: Sequence[Sequence[Hypothesis]]
+    ) -> Transcript:
+        sure = self.decoder.confidences(self.decoder.word_scores(nbest, votes))
+        words = [
+            Word(
+                span.word,
+                start=self._seconds(span.start, recording),
+                end=self._seconds(span.end, recording),
+                confidence=confidence,
             )
-    return words
+            for span, confidence in zip(nbest[0].words, sure, strict=True)
+        ]
+        # Greedy decoding finds one text, of which there is no more to say.
+        others = [_alternative(one) for one in nbest] if self.decoder.searches else []
+        return Transcript(recording.path, nbest[0].text, recording.seconds, words, others)
+
+    def _seconds(self, frame: int, recording: _Recording) -> float:
+        """Where a frame of the network's output begins.
+
+        It stands for the stretch around the frames in it, each centred on its multiple of the hop: half a hop before
+        the first to half a hop after the last.
+        """
+        features = self.bundle.features
+        frames = features.stack * self.bundle.model.time_factor
+        seconds = (frame * frames - 0.5) * features.hop_samples / features.rate
+        return min(max(seconds, 0.0), recording.seconds)
+
+
+def _alternative(one: Hypothesis) -> Alternative:
+    return Alternative(one.text, one.acoustic, one.total - one.acoustic, one.total)
 
 
 def transcribe_command(
-    *, model: Path, paths: list[Path], format: Literal["text", "json"] = "text", output: Path | None = None
+    *,
+    model: Path,
+    paths: list[Path],
+    format: Literal["text", "json"] = "text",
+    output: Path | None = None,
+    **decoding: Any,
 ) -> int:
     """Print what is said in audio files.
 
@@ -211,19 +268,20 @@ def transcribe_command(
         model: the folder of a trained model.
         paths: audio files of any format, rate and number of channels, of at most ten minutes each.
         format: `text` prints the text of one file bare, of several as `PATH<tab>TEXT`; `json` prints a JSON
-            object a line, with the time and the confidence of each word.
+            object a line, with the time and the confidence of each word, and of a beam search the texts it found.
         output: a file to write to instead of standard output; it appears when all is done.
+        **decoding: how texts are found.
 
     Returns:
         The exit code: 0, or 1 where a file failed.
 
     Raises:
-        ConfigError: no files, an unknown format, or a folder that is no model.
-        DataError: `output` cannot be written.
+        ConfigError: no files, an unknown format, a folder that is no model, or options that make no sense.
+        DataError: `output` cannot be written, or a language model or lexicon cannot be used.
     """
     if not paths:
         raise ConfigError("no files to transcribe; name at least one")
-    results = transcribe(model=model, paths=paths)
+    results = transcribe(model=model, paths=paths, decoding=decoding_config(**decoding))
     failed = False
     with ExitStack() as stack:
         file: IO[str] = stack.enter_context(atomic_write(output)) if output else sys.stdout

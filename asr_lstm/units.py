@@ -49,6 +49,7 @@ class _Table(dict[int, str]):
         return character
 
 
+_CASINGS = {"lower": str.lower, "upper": str.upper, "keep": str}
 _TABLES = {
     "keep": _Table(remove_punctuation=False),
     "remove": _Table(remove_punctuation=True),
@@ -89,12 +90,15 @@ class Normaliser:
         # Cased after punctuation, because a Greek sigma's form depends on where its word ends; composed
         # again, because both steps may leave a letter and its accent apart.
         text = unicodedata.normalize(self.unicode, self._cased(text))
-        if self.punctuation == "remove":
+        plain = text.isascii()  # most texts of a million are, and need less done to them
+        if self.punctuation == "remove" and not (plain and "'" not in text):
             text = _OUTER_MARKS.sub(" ", _QUOTES.sub(" ", text))
+        if plain and "  " not in text:
+            return text.strip(" ")
         return " ".join(text.split())
 
     def _cased(self, text: str) -> str:
-        return {"lower": text.lower, "upper": text.upper, "keep": text.__str__}[self.casing]()
+        return _CASINGS[self.casing](text)
 
 
 @runtime_checkable
@@ -212,9 +216,19 @@ class CharacterUnits:
         characters: set[str] = set()
         for text in texts:
             characters.update(normaliser(text))
-        if not characters:
+        return cls.from_characters(characters, normaliser)
+
+    @classmethod
+    def from_characters(cls, characters: Iterable[str], normaliser: Normaliser) -> CharacterUnits:
+        """Units for characters that were counted already in normalised texts, sorted by code point.
+
+        Raises:
+            DataError: there is none.
+        """
+        symbols = sorted(characters)
+        if not symbols:
             raise DataError("the transcripts hold no text to take units from; check the manifest's `text`")
-        return cls(sorted(characters), normaliser)
+        return cls(symbols, normaliser)
 
     def save(self, path: str | Path) -> None:
         """Write one symbol a line, the blank first, so that a line's number less one is the unit's id."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TIME_PLACES = 3  # milliseconds: finer than any frame
 _CONFIDENCE_PLACES = 4
+_SCORE_PLACES = 4
 
 
 class Writer(ABC):
@@ -58,7 +59,9 @@ class TextWriter(Writer):
 class JsonWriter(Writer):
     """JSON Lines: an object a file, `path`, `text`, `duration` (s), `words` and `model`.
 
-    Each word has `word`, `start` and `end` (s) and `confidence` (0 to 1). Of one file that is one object.
+    Each word has `word`, `start` and `end` (s) and `confidence` (0 to 1). Of a beam search there is also `nbest`: the
+    texts that were found, with their `acoustic`, `language` and `total` scores (natural logarithms). Of one file that
+    is one object.
     """
 
     name = "json"
@@ -81,6 +84,16 @@ class JsonWriter(Writer):
             "words": words,
             "model": self.model,
         }
+        if transcript.nbest:
+            row["nbest"] = [
+                {
+                    "text": one.text,
+                    "acoustic": round(one.acoustic, _SCORE_PLACES),
+                    "language": round(one.language, _SCORE_PLACES),
+                    "total": round(one.total, _SCORE_PLACES),
+                }
+                for one in transcript.nbest
+            ]
         return json.dumps(row, ensure_ascii=False) + "\n"
 
 

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from asr_lstm.alignment import Alignment, AlignmentFailure, align_command, align_manifest
-from asr_lstm.bundle import load_bundle
+from asr_lstm.bundle import Bundle, load_bundle
+from asr_lstm.decoding.align import align_units
 from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance, write_manifest
+from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.recognise import default_loader, load_inputs, run_batch
 from asr_lstm.transcribe import Transcript, transcribe
+from asr_lstm.units import CharacterUnits
 
 RATE = 8000
 # The tiny recogniser's tones: letters of 0.08 s with gaps of 0.04 s, after 0.16 s of silence.
@@ -67,6 +73,32 @@ def test_times_are_those_of_transcription(tiny_bundle: Path, rows: list[Utteranc
         assert isinstance(transcript, Transcript)
         for one, other in zip(result.words, transcript.words, strict=True):
             assert (one.start, one.end) == pytest.approx((other.start, other.end))
+
+
+def test_words_of_a_pyramid_are_timed_by_its_own_frames(rows: list[Utterance]) -> None:
+    """Half a second that is cut into frames of 40 ms: what is found in frame n begins 40 n - 5 ms in."""
+    features = FeatureConfig(rate=RATE, mels=16, stack=2)
+    encoder = EncoderConfig(layers=2, hidden=16, time_reduction=(2,))
+    units = CharacterUnits.from_texts(["ab c"])
+    torch.manual_seed(0)
+    bundle = Bundle(
+        Recogniser(features, encoder, units=len(units)).eval(),
+        units,
+        features,
+        encoder,
+        loader="asr_lstm.audio.load_utterance",
+    )
+    (result,) = align_manifest(model=bundle, utterances=[replace(rows[0], text="ab")])
+    assert isinstance(result, Alignment)
+    audio = load_inputs(bundle, rows[0], load=default_loader(bundle))
+    logits, lengths = run_batch(bundle, [audio], device=torch.device("cpu"))
+    spans = align_units(logits[0, : int(lengths)], units.encode("ab", where="here"))
+    step = 2 * encoder.time_factor * features.hop_samples / RATE
+    half = features.hop_samples / RATE / 2
+    for unit, span in zip(result.units, spans, strict=True):
+        assert unit.start == pytest.approx(max(0.0, span.start * step - half))
+        assert unit.end == pytest.approx(min(rows[0].duration, span.end * step - half))
+    assert step == pytest.approx(0.04)
 
 
 def test_the_batch_does_not_matter(tiny_bundle: Path, rows: list[Utterance]) -> None:

@@ -189,3 +189,43 @@ def test_frames_are_padded_in_time_alone() -> None:
     assert inputs.shape == (2, 4, 3)
     assert lengths.tolist() == [2, 4]
     assert inputs.sum((1, 2)).tolist() == [6, 12]
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_batches_of_an_update_are_of_like_length_and_nothing_is_lost(size: int) -> None:
+    durations = speech_durations(500)
+    small = set()
+    for epoch in range(6):
+        plan = plan_batches(durations, max_seconds=60.0, seed=3, epoch=epoch, group=size)
+        assert sorted(index for batch in plan for index in batch) == list(range(500))
+        groups = [plan[start : start + size] for start in range(0, len(plan), size)]
+        longest = [sorted(max(durations[i] for i in batch) for batch in group) for group in groups]
+        spread = [values[-1] / values[0] for values in longest]
+        assert sorted(spread)[len(spread) // 2] < 1.25
+        if len(plan) % size:
+            small.add(round(longest[-1][0]))
+    assert len(small) != 1, "the smaller update must not always be of the same lengths"
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_share_a_plan_evenly(world: int) -> None:
+    whole = make_sampler(group=2 * world)
+    plan = whole.plan(0)
+    shares = [list(make_sampler(group=2 * world, rank=rank, world=world)) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    dealt = [[draw.index for draw in batch] for round_ in zip(*shares, strict=True) for batch in round_]
+    assert dealt[: len(plan)] == plan
+    assert not any(dealt[len(plan) :])
+    assert whole.updates(0) == -(-len(plan) // (2 * world))
+
+
+def test_a_place_is_that_of_all_processes_together() -> None:
+    sampler = make_sampler(group=4, rank=1, world=2)
+    ends = []
+    for _ in range(4):
+        sampler.consume()
+        ends.append(sampler.at_update)
+    assert ends == [False, True, False, True]
+    again = make_sampler(group=4, rank=1, world=2)
+    again.load_state_dict(sampler.state_dict())
+    assert list(again) == list(make_sampler(group=4, rank=1, world=2))[4:]

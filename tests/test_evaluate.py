@@ -4,14 +4,18 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import pytest
 import soundfile
 
 from asr_lstm.bundle import load_bundle
+from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.evaluate import device_name, evaluate, evaluate_command, score_recognitions
+from asr_lstm.lm.kneser_ney import train_ngram
+from asr_lstm.lm.load import save_ngram
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.recognise import Recognition, Recognitions
 from asr_lstm.report import read_results
@@ -142,6 +146,82 @@ def test_ten_speakers_widen_the_interval() -> None:
     unknown = score_recognitions(said(*texts), heard, normaliser=Normaliser()).result
     assert known.wer == unknown.wer == 0.2
     assert known.wer_high - known.wer_low > 2 * (unknown.wer_high - unknown.wer_low)
+
+
+@pytest.fixture
+def lm(rows: list[Utterance], tmp_path: Path) -> Path:
+    path = tmp_path / "lm.arpa"
+    save_ngram(path, train_ngram([row.text for row in rows], order=2))
+    return path
+
+
+def test_all_decoders_stand_in_one_results_json(
+    tiny_bundle: Path, rows: list[Utterance], lm: Path, tmp_path: Path
+) -> None:
+    decoding = DecodingConfig(decoder="beam", lm=lm, hotwords={"ab c": 2.0}, alpha=0.8, nbest=5)
+    output, manifest = tmp_path / "results.json", manifest_of(rows)
+    evaluation = evaluate(model=tiny_bundle, manifest=manifest, output=output, decoding=decoding)
+    results = read_results(output)
+    assert results == evaluation.results
+    names = ["greedy", "beam", "beam+ngram", "beam+ngram+hotwords"]
+    assert list(results.splits["held-out"]) == list(evaluation.splits) == names
+    assert evaluation.split is evaluation.splits[names[-1]]
+    assert results.splits["held-out"]["beam+ngram"].wer < results.splits["held-out"]["greedy"].wer
+    for result in results.splits["held-out"].values():
+        assert result.rtf is not None
+        assert result.rtf > 0
+    assert results.command == (
+        f"asr-lstm evaluate --model {tiny_bundle} --manifest {manifest} --decoder beam --lm {lm} "
+        f"--hotwords '{{\"ab c\": 2.0}}' --alpha 0.8 --nbest 5 --output {output}"
+    )
+
+
+def test_what_results_json_says_of_errors(tiny_bundle: Path, rows: list[Utterance], lm: Path) -> None:
+    decoding = DecodingConfig(decoder="beam", lm=lm)
+    evaluation = evaluate(model=tiny_bundle, manifest=manifest_of(rows), decoding=decoding)
+    for name, figures in evaluation.results.metrics["decoders"]["held-out"].items():
+        split = evaluation.splits[name]
+        errors = figures["errors"]
+        total = errors["substitutions"] + errors["deletions"] + errors["insertions"]
+        assert total / split.result.words == pytest.approx(split.result.wer)
+        assert figures["oracle_wer"] <= split.result.wer
+        assert "error_auc" in figures["confidence"] or split.result.wer == 0
+    figures = evaluation.results.metrics["decoders"]["held-out"]
+    assert figures["greedy"]["oracle_wer"] == evaluation.splits["greedy"].result.wer
+    assert figures["beam"]["oracle_wer"] < evaluation.splits["beam"].result.wer
+
+
+def test_the_command_shows_the_commonest_errors(
+    tiny_bundle: Path, rows: list[Utterance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [replace(row, text=f"{row.text} never") for row in rows]
+    assert evaluate_command(model=tiny_bundle, manifest=manifest_of(rows), decoder="beam", beam=5) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "beam: " in printed
+    assert "most confused (said > heard): " in printed
+    assert "confidence: calibration error" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"decoder": "beam", "beam": 0}, "beam must be at least 1, not 0"),
+        ({"lm": Path("lm.arpa")}, "lm: greedy decoding has no use for it"),
+        ({"decoder": "beam", "lm": Path("no.arpa")}, "no.arpa: cannot read the language model"),
+        ({"decoder": "beam", "lexicon": Path("no.txt")}, "no.txt: cannot read the lexicon"),
+        ({"decoder": "beam", "hotwords": {"xyz": 1.0}}, "hotword 'xyz': the units lack 'x', 'y', 'z'"),
+        ({"decoder": "beam", "lstm": Path("no")}, "no: no language model"),
+        ({"mc": 4}, "the model was trained without dropout"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line_and_write_nothing(
+    options: dict[str, Any], complaint: str, tiny_bundle: Path, rows: list[Utterance], tmp_path: Path
+) -> None:
+    output = tmp_path / "results.json"
+    with pytest.raises((ConfigError, DataError), match=complaint) as caught:
+        evaluate_command(model=tiny_bundle, manifest=manifest_of(rows), output=output, **options)
+    assert "\n" not in str(caught.value)
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(

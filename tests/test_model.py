@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,55 @@ def test_shapes_and_lengths() -> None:
     assert counts.tolist() == model.front_end.output_lengths(lengths).tolist()
 
 
+PYRAMIDS = [
+    EncoderConfig(layers=3, hidden=24, time_reduction=(2, 2)),
+    EncoderConfig(layers=2, hidden=24, time_reduction=(3,), reduction="take", shortcut="residual"),
+]
+
+
+@pytest.mark.parametrize("encoder", PYRAMIDS, ids=lambda encoder: encoder.reduction)
+def test_a_pyramid_has_fewer_frames_and_the_batch_does_not_matter(encoder: EncoderConfig) -> None:
+    model = make_model(encoder=encoder).eval()
+    assert model.time_factor == encoder.time_factor == {"concat": 4, "take": 3}[encoder.reduction]
+    rows = utterances(20)
+    model.front_end.fit(rows)
+    with torch.no_grad():
+        inputs, lengths = pad_inputs(rows)
+        logits, counts = model(inputs, lengths)
+        assert logits.shape[1] == int(counts.max())
+        before = model.front_end.output_lengths(lengths)
+        assert counts.tolist() == [-(-frames // model.time_factor) for frames in before.tolist()]
+        alone = list(logits_in_batches(model, rows, 1))
+        assert [len(row) for row in alone] == counts.tolist()
+        for size in (2, 7, 20):
+            for one, other in zip(alone, logits_in_batches(model, rows, size), strict=True):
+                torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+
+
+def test_a_pyramid_is_read_from_a_list_as_yaml_has_it() -> None:
+    listed: Any = [2, 1]
+    encoder = EncoderConfig(layers=3, hidden=8, time_reduction=listed)
+    assert encoder == EncoderConfig(layers=3, hidden=8, time_reduction=(2, 1))
+    assert EncoderConfig().time_factor == make_model().time_factor == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"layers": 3, "time_reduction": (2,)}, r"^encoder\.time_reduction must hold 2 numbers for 3 layers"),
+        ({"layers": 2, "time_reduction": (0,)}, r"^encoder\.time_reduction must hold numbers of at least 1"),
+        ({"layers": 2, "reduction": "mean"}, r"^encoder\.reduction must be one of concat, take"),
+        (
+            {"layers": 2, "time_reduction": (2,), "shortcut": "residual"},
+            r"^encoder\.shortcut 'residual' needs reduction 'take'",
+        ),
+    ],
+)
+def test_an_impossible_pyramid_is_refused_at_construction(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        EncoderConfig(**options)
+
+
 @pytest.mark.parametrize("kind", ["log_mel", "frames"])
 def test_gradients_reach_every_parameter(kind: str) -> None:
     features = FEATURES if kind == "log_mel" else FeatureConfig(kind="frames", dims=6, stack=1)
@@ -112,8 +162,13 @@ def test_the_encoder_is_what_its_configuration_says() -> None:
         input_dropout=0.1,
         layer_dropout=0.2,
         state_dropout=0.3,
+        time_reduction=(1, 2, 1),
+        reduction="take",
     )
     model = make_model(encoder=encoder)
+    assert [(reduce.factor, reduce.kind) for reduce in model.encoder.reductions] == [
+        (factor, "take") for factor in (1, 2, 1, 1)
+    ]
     assert len(model.encoder.layers) == 4
     assert model.encoder.output_size == model.head.in_features == 6
     assert [dropout.rate for dropout in model.encoder.dropouts] == [0.1, 0.2, 0.2, 0.2]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 import yaml
 
 from asr_lstm.cli import main
+from asr_lstm.grid import recipe_command
+from asr_lstm.lock import folder_lock
 from asr_lstm.manifest import read_manifest
 from asr_lstm.report import read_results
 from asr_lstm.schedule import TrainingConfig
@@ -121,7 +126,8 @@ def test_a_recipe_outside_the_repository_trains_scores_and_is_not_done_twice(
     assert results["train_seconds"] > 0
     for made in ("model/config.yaml", "model/model.safetensors", "model/units.txt", "model/README.md"):
         assert (exp / made).is_file()
-    assert list((exp / "checkpoints").rglob("best.ckpt"))
+    assert list((exp / "checkpoints").rglob("best-*.safetensors"))
+    assert results["metrics"]["resumed"] == 0
     assert list((exp / "logs").rglob("events.out.tfevents*"))
 
     settings = yaml.safe_load((exp / "recipe.yaml").read_text())
@@ -373,3 +379,70 @@ def test_each_split_stands_in_the_place_of_its_name(outside: Path) -> None:
         assert read_manifest(exp / "manifests" / f"{split}.jsonl") == read_manifest(
             exp / "manifests" / "deep" / f"the-{split}.jsonl"
         )
+
+
+# --- more than one run
+
+
+def test_two_runs_in_one_folder_are_refused(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with folder_lock(outside / "exp" / "pulses"):
+        assert main(["recipe", "pulses"]) == 2
+    assert f"process {os.getpid()}" in capsys.readouterr().err
+    assert not (outside / "exp" / "pulses" / "model").exists()
+
+
+def test_an_interrupted_run_goes_on_and_its_results_say_so(
+    outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from asr_lstm.callbacks import Checkpointer
+
+    after, seen = Checkpointer.on_train_batch_end, []
+
+    def hook(self: Checkpointer, *arguments: Any) -> None:
+        seen.append(1)
+        if len(seen) == 7:
+            signal.raise_signal(signal.SIGTERM)
+        after(self, *arguments)
+
+    monkeypatch.setattr(Checkpointer, "on_train_batch_end", hook)
+    assert main(["recipe", "pulses", "--training.epochs", "3"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+    other = ["recipe", "pulses", "--training.epochs", "2"]
+    assert main(other) == 2
+    said = capsys.readouterr().err
+    assert "training.epochs: 3 then, 2 now" in said
+    assert "--fresh" in said
+
+    assert main(["recipe", "pulses", "--training.epochs", "3"]) == 0
+    assert read_results("exp/pulses/results.json").metrics["resumed"] == 1
+
+    assert recipe_command([*other[1:], "--fresh"]) == 0
+    assert read_results("exp/pulses/results.json").metrics["resumed"] == 0
+    before = len(seen)
+    assert recipe_command(other[1:]) == 0
+    assert len(seen) == before  # done
+    assert recipe_command([*other[1:], "--fresh"]) == 0
+    assert len(seen) > before
+
+
+def test_a_recipe_begins_from_a_bundle_and_again_when_that_changes(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipe", "pulses", "--training.epochs", "1"]) == 0
+    shutil.copytree("exp/pulses/model", "start")
+    command = ["pulses", "--name", "tuned", "--training.epochs", "1", "--init", "start"]
+    assert recipe_command(command) == 0
+    weights = Path("exp/tuned/model/model.safetensors")
+    first = weights.read_bytes()
+    assert recipe_command(command) == 0
+    assert weights.read_bytes() == first
+    shutil.copy(weights, "start/model.safetensors")
+    assert recipe_command(command) == 0
+    assert weights.read_bytes() != first
+    capsys.readouterr()
+
+    assert main(["recipe", "pulses", "--training.init", "exp/pulses/model"]) == 2
+    assert "puts its own model" in capsys.readouterr().err
+    assert main(["recipe", "pulses", "--training.init", "absent"]) == 2
+    assert "absent: not a model" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from asr_lstm.audio import load_utterance
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.corpora.librispeech import read_subset
+from asr_lstm.decoding.decoders import make_decoders
+from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.recognise import default_loader, find_device, recognise
+from asr_lstm.recognise import default_loader, find_device, recognise, recognise_each
 from asr_lstm.scoring import score
 from asr_lstm.units import CharacterUnits
 
@@ -123,11 +126,90 @@ def test_what_cannot_be_loaded_is_reported_and_stops_no_other(
 
 
 def test_real_time_factor(bundle: Bundle, spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([100.0, 103.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock, 0.0))
+    clock = itertools.count(100.0, 1.5)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     found = recognise(bundle, [replace(spoken[0])], load=load_utterance_at_8_khz)
-    assert found.seconds == 3.0
-    assert found.rtf == 3.0 / spoken[0].duration
+    assert found.seconds == 4.5  # loading, network and search, a tick each
+    assert found.rtf == 4.5 / spoken[0].duration
+
+
+def test_the_network_runs_once_for_all_decoders(
+    bundle: Bundle, spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    forward = bundle.model.forward
+    monkeypatch.setattr(bundle.model, "forward", lambda *inputs: runs.append(1) or forward(*inputs))
+    decoders = make_decoders(DecodingConfig(decoder="beam", hotwords={"aa": 1.0}), bundle.units)
+    found = recognise_each(bundle, spoken[:10], decoders, batch_seconds=1000.0)
+    assert list(found) == ["greedy", "beam", "beam+hotwords"]
+    assert len(runs) == 1
+    assert found["greedy"].texts == recognise(bundle, spoken[:10]).texts
+    assert all(one.seconds > 0 for one in found.values())
+
+
+def test_confidences_are_kept_where_they_are_asked_for(bundle: Bundle, spoken: list[Utterance]) -> None:
+    decoders = make_decoders(DecodingConfig(decoder="beam", nbest=3), bundle.units)
+    plain = recognise_each(bundle, spoken[:6], decoders)["beam"]
+    full = recognise_each(bundle, spoken[:6], decoders, confidences=True)["beam"]
+    assert plain.texts == full.texts
+    assert {item.nbest for item in plain.items} == {()}
+    for item in full.items:
+        assert item.nbest[0].text == item.text == " ".join(word.word for word in item.words)
+        assert len(item.confidences) == len(item.words)
+        assert item.scores is not None
+        assert item.scores.shape == (len(item.words), 2)
+
+
+def test_a_search_says_the_same_in_any_batch(bundle: Bundle, spoken: list[Utterance]) -> None:
+    decoders = make_decoders(DecodingConfig(decoder="beam"), bundle.units)
+    texts = [
+        recognise_each(bundle, spoken[:20], decoders, batch_seconds=seconds)["beam"].texts
+        for seconds in (0.1, 7.0, 1000.0)
+    ]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_logits_that_are_no_numbers_are_the_utterances_failure(
+    bundle: Bundle, spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = bundle.model.forward
+
+    def poisoned(inputs: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, lengths = forward(inputs, lengths)
+        logits = logits.clone()
+        logits[lengths.argmax(), 5] = torch.nan
+        return logits, lengths
+
+    monkeypatch.setattr(bundle.model, "forward", poisoned)
+    rows = sorted(spoken[:5], key=lambda row: row.duration)
+    decoders = make_decoders(DecodingConfig(decoder="beam"), bundle.units)
+    for found in recognise_each(bundle, rows, decoders, batch_seconds=1000.0).values():
+        (failure,) = found.failures
+        assert failure.index == 4
+        assert str(failure.error) == (
+            f"{rows[4].path}: the network gives NaN or infinity from frame 5 on; "
+            "the model is damaged: train it again"
+        )
+        assert all(found.texts[:4])
+
+
+def test_draws_of_dropout(bundle: Bundle, spoken: list[Utterance]) -> None:
+    with pytest.raises(ConfigError, match="trained without dropout"):
+        recognise_each(bundle, spoken[:2], make_decoders(DecodingConfig(mc=2), bundle.units))
+    encoder = replace(bundle.encoder, layer_dropout=0.1, state_dropout=0.1)
+    model = Recogniser(bundle.features, encoder, units=len(bundle.units))
+    model.load_state_dict(bundle.model.state_dict())
+    dropping = replace(bundle, model=model, encoder=encoder)
+    decoders = make_decoders(DecodingConfig(mc=4), bundle.units)
+    found = [
+        recognise_each(dropping, spoken[:8], decoders, batch_seconds=seconds, confidences=True)["greedy+mc"]
+        for seconds in (0.1, 1000.0)
+    ]
+    assert found[0].texts == found[1].texts
+    for item, other in zip(found[0].items, found[1].items, strict=True):
+        assert item.confidences == pytest.approx(other.confidences)
+        assert set(item.confidences) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert len({sure for item in found[0].items for sure in item.confidences}) > 1
 
 
 def load_utterance_at_8_khz(utterance: Utterance) -> np.ndarray:

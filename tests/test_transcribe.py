@@ -14,8 +14,11 @@ import torch
 from asr_lstm import transcribe as module
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.decoding.greedy import greedy_decode
+from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.features import FeatureConfig
+from asr_lstm.lm.kneser_ney import train_ngram
+from asr_lstm.lm.load import save_ngram
 from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.recognise import run_batch
 from asr_lstm.transcribe import Failure, Transcript, transcribe, transcribe_command
@@ -233,6 +236,69 @@ def test_the_command_prints_json(tiny_bundle: Path, good: Path, capsys: pytest.C
     row = json.loads(capsys.readouterr().out)
     assert (row["path"], row["text"], row["model"]) == (str(good), TEXT, str(tiny_bundle))
     assert [word["word"] for word in row["words"]] == TEXT.split()
+
+
+def test_a_search_prints_its_texts_and_scores(
+    tiny_bundle: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = tmp_path / "lm.arpa"
+    save_ngram(lm, train_ngram([TEXT, "bad cab"], order=2))
+    options = {"decoder": "beam", "lm": lm, "nbest": 4, "beta": 0.5}
+    assert transcribe_command(model=tiny_bundle, paths=[good], format="json", **options) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["text"] == row["nbest"][0]["text"] == TEXT
+    assert [word["word"] for word in row["words"]] == TEXT.split()
+    assert len(row["nbest"]) == 4
+    totals = [one["total"] for one in row["nbest"]]
+    assert totals == sorted(totals, reverse=True)
+    for one in row["nbest"]:
+        assert one["total"] == pytest.approx(one["acoustic"] + one["language"], abs=2e-4)
+        assert one["acoustic"] < 0
+
+
+def test_a_lexicon_and_hotwords(bundle: Bundle, many: list[Path], tmp_path: Path) -> None:
+    lexicon = tmp_path / "words.txt"
+    lexicon.write_text("\n".join(["bad", "cab", "aa", "dc", "e"]))
+    closed = transcribe(model=bundle, paths=many, decoding=DecodingConfig(decoder="beam", lexicon=lexicon))
+    assert {word for text in texts(closed) for word in text.split()} <= {"bad", "cab", "aa", "dc", "e"}
+    hot = DecodingConfig(decoder="beam", hotwords={"dc": 60.0})
+    free = [text.split().count("dc") for text in texts(transcribe(model=bundle, paths=many))]
+    pushed = [text.split().count("dc") for text in texts(transcribe(model=bundle, paths=many, decoding=hot))]
+    assert sum(pushed) > sum(free)
+
+
+def test_frames_that_stand_for_more_have_later_times(
+    bundle: Bundle, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,) = transcribe(model=bundle, paths=[good])
+    monkeypatch.setattr(type(bundle.model), "time_factor", 2, raising=False)
+    (slow,) = transcribe(model=bundle, paths=[good])
+    assert isinstance(plain, Transcript)
+    assert isinstance(slow, Transcript)
+    half_a_hop = 0.005
+    assert slow.words[0].start + half_a_hop == pytest.approx(2 * (plain.words[0].start + half_a_hop))
+
+
+def test_logits_that_are_no_numbers_are_the_files_failure(
+    bundle: Bundle, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        bundle.model,
+        "forward",
+        lambda inputs, lengths: (torch.full((len(inputs), 9, 7), torch.nan), lengths * 0 + 9),
+    )
+    (result,) = transcribe(model=bundle, paths=[good])
+    assert isinstance(result, Failure)
+    assert str(result.error).startswith(f"{good}: the network gives NaN or infinity from frame 0 on; ")
+
+
+def test_options_that_make_no_sense_are_refused_before_the_work(tiny_bundle: Path, good: Path) -> None:
+    with pytest.raises(ConfigError, match="nbest must be at least 1"):
+        transcribe_command(model=tiny_bundle, paths=[good], nbest=0)
+    with pytest.raises(DataError, match=r"no\.arpa: cannot read the language model"):
+        transcribe(
+            model=tiny_bundle, paths=[good], decoding=DecodingConfig(decoder="beam", lm=Path("no.arpa"))
+        )
 
 
 def test_the_command_writes_a_file_with_what_could_be_done(

@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asr_lstm.errors import ConfigError
-from asr_lstm.transcribe import Transcript, Word
+from asr_lstm.transcribe import Alternative, Transcript, Word
 from asr_lstm.writers import WRITERS, make_writer, show_path
 
 FIRST = Transcript(
@@ -53,6 +54,12 @@ def test_json_is_an_object_a_line(several: bool) -> None:
         "model": "exp/m/model",
     }
     assert (silent["text"], silent["words"]) == ("", [])
+
+
+def test_json_has_the_texts_of_a_search() -> None:
+    found = replace(FIRST, nbest=[Alternative("çok iyi", -1.23456, -2.0, -3.23456)])
+    row = json.loads(written("json", found, several=False))
+    assert row["nbest"] == [{"text": "çok iyi", "acoustic": -1.2346, "language": -2.0, "total": -3.2346}]
 
 
 def test_each_transcript_leaves_at_once(tmp_path: Path) -> None:

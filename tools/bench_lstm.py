@@ -1,109 +1,183 @@
-"""Time a training step of `VariationalLSTM` against `torch.nn.LSTM` in one run, and print the ratios.
+"""Time `VariationalLSTM` against `torch.nn.LSTM`, and other engines where they are installed.
 
-The peers: nn.LSTM on packed sequences, which is right on padding, with the dropout between layers that it
-offers; and nn.LSTM on the padded batch without dropout, which is wrong on padding but is torch's fastest. Each
-round times all of them in turn, so that whatever else the machine does meets them alike.
+At one shape, 3 layers of 256 a direction: training step, inference and peak memory of our kernels in float32 and
+bfloat16 with every kind of dropout, of nn.LSTM on packed sequences (right on padding) and on the padded batch
+(wrong on padding, torch's fastest). Each round times all of them in turn, so that whatever else the machine does
+meets them alike. --full, or FULL=1 in the environment, adds sizes 128 to 1024 and batches of 1 to 64.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import os
-import statistics
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-from asr_lstm.evaluate import device_name
-from asr_lstm.lstm import VariationalLSTM
-
-DROPOUT = 0.1
-OURS, OURS_BF16, PACKED, DENSE = (
-    "VariationalLSTM, all dropout on",
-    "the same, bfloat16 products",
-    "nn.LSTM, packed, dropout",
-    "nn.LSTM, dense, no dropout",
+from bench_engines import (
+    BFLOAT16,
+    DENSE,
+    FLOAT32,
+    FULL,
+    NATIVE,
+    OURS,
+    PACKAGES,
+    PACKED,
+    Case,
+    Shape,
+    reference_cases,
+    size_cases,
+)
+from bench_measure import (
+    INFERENCE,
+    ROUNDS_SECONDS,
+    TRAIN,
+    Clock,
+    Task,
+    measure_peaks,
+    product_tasks,
+    time_rounds,
+)
+from bench_results import (
+    Result,
+    aims,
+    collect,
+    floors,
+    format_markdown,
+    format_plain,
+    picture,
+    product_speeds,
+    replace_section,
+    tables,
+    write_json,
 )
 
-Runner = Callable[[Tensor, Tensor], Tensor]
+from asr_lstm.allocator import keep_freed_memory
+from asr_lstm.evaluate import device_name
+from asr_lstm.files import atomic_write
+from asr_lstm.lstm.kernels import native
+
+SIZES, BATCHES = (128, 256, 512, 1024), (1, 4, 16, 64)
+SIZE_REPEATS = 3  # of the many shapes of --full, some of which take a minute a step
 
 
-def make_runners(*, input_size: int, hidden: int, layers: int, device: str) -> dict[str, Runner]:
-    """What is compared: each maps (batch, frames, dims) and lengths (batch,) to the outputs."""
-    ours = VariationalLSTM(
-        input_size,
-        hidden,
-        layers=layers,
-        input_dropout=DROPOUT,
-        layer_dropout=DROPOUT,
-        state_dropout=DROPOUT,
-    ).to(device)
-    between = DROPOUT if layers > 1 else 0.0
-    options = {"num_layers": layers, "bidirectional": True, "batch_first": True, "device": device}
-    packed = nn.LSTM(input_size, hidden, dropout=between, **options)
-    dense = nn.LSTM(input_size, hidden, **options)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    for field in dataclasses.fields(Shape):
+        parser.add_argument(f"--{field.name}", type=_at_least_one, default=field.default)
+    parser.add_argument("--repeats", type=_at_least_one, default=7, help="rounds, fewer where time is short")
+    parser.add_argument("--full", action="store_true", default=bool(os.environ.get("FULL")), help="all sizes")
+    parser.add_argument(
+        "--output", type=Path, default=Path("bench/lstm.json"), help="a picture goes beside it"
+    )
+    parser.add_argument("--docs", type=Path, help="a document whose section is to be written anew")
+    options = parser.parse_args(arguments)
+    shape = Shape(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Shape)})
 
-    def run_packed(inputs: Tensor, lengths: Tensor) -> Tensor:
-        sequences = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(packed(sequences)[0], batch_first=True, total_length=inputs.shape[1])[0]
-
-    def run_dense(inputs: Tensor, lengths: Tensor) -> Tensor:
-        outputs: Tensor = dense(inputs)[0]
-        return outputs
-
-    def run_bf16(inputs: Tensor, lengths: Tensor) -> Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            outputs: Tensor = ours(inputs, lengths)
-        return outputs
-
-    return {OURS: ours, OURS_BF16: run_bf16, PACKED: run_packed, DENSE: run_dense}
-
-
-def step_seconds(run: Runner, inputs: Tensor, lengths: Tensor) -> float:
-    """Seconds of one forward and backward pass, gradients of the inputs included."""
-    inputs = inputs.clone().requires_grad_()
-    _wait_for(inputs.device)
-    start = time.perf_counter()
-    run(inputs, lengths).sum().backward()
-    _wait_for(inputs.device)
-    return time.perf_counter() - start
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    for line in missing(reference_cases()):
+        print(line)
+    keep_freed_memory()
+    seconds, results = run(shape, repeats=options.repeats, full=options.full)
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe_machine(),
+        "command": " ".join(
+            ["python", "tools/bench_lstm.py", *(sys.argv[1:] if arguments is None else arguments)]
+        ),
+        "repeats": len(next(iter(seconds.values()))),
+    }
+    gemm = {dtype: round(speed / 1e9, 1) for dtype, speed in product_speeds(seconds).items()}
+    write_json(options.output, results, **about, gemm_gflops=gemm, step_gflop=shape.operations() / 1e9)
+    drawn = picture(results, shape)
+    with atomic_write(options.output.with_suffix(".svg")) as file:
+        file.write(drawn)
+    for place, lines in tables(results).items():
+        print(f"\n{place}\n{format_plain(lines)}")
+    print(*_sentences(seconds, results, shape), sep="\n")
+    print(f"\nmedians of {about['repeats']} rounds (smallest to largest)\n{about['machine']}")
+    if options.docs:
+        with atomic_write(options.docs.with_suffix(".svg")) as file:
+            file.write(drawn)
+        replace_section(options.docs, _section(options.docs, seconds, results, shape, about))
 
 
-def compare(
-    runners: dict[str, Runner], inputs: Tensor, lengths: Tensor, *, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each runner's step in each of `rounds` rounds, after one that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for round_ in range(rounds + 1):
-        for name, run in runners.items():
-            elapsed = step_seconds(run, inputs, lengths)
-            if round_:
-                seconds[name].append(elapsed)
-    return seconds
+def run(shape: Shape, *, repeats: int, full: bool) -> tuple[dict[Task, list[float]], list[Result]]:
+    """Measure memory and then time, at the given shape and, where asked for, at all others."""
+    cases = reference_cases()
+    alone = dataclasses.replace(shape, batch=1)
+    one_sequence = [Case(OURS, NATIVE, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
+    one_sequence += [case for case in cases if case.engine in (PACKED, DENSE)]
+    tasks = [Task(what, shape, case) for case in cases for what in (TRAIN, INFERENCE)]
+    tasks += [Task(INFERENCE, alone, case) for case in one_sequence if alone != shape] + product_tasks()
+    with Clock() as clock:
+        peaks = measure_peaks(cases, shape, clock=clock)
+        seconds = time_rounds(tasks, repeats=repeats, clock=clock, limit=ROUNDS_SECONDS)
+        for hidden in SIZES if full else ():
+            for batch in BATCHES:
+                other = dataclasses.replace(shape, hidden=hidden, batch=batch)
+                more = [Task(what, other, case) for case in size_cases() for what in (TRAIN, INFERENCE)]
+                more = [task for task in more if task not in seconds]
+                seconds |= time_rounds(more, repeats=min(repeats, SIZE_REPEATS), clock=clock)
+    return seconds, collect(seconds, peaks)
 
 
-def format_table(seconds: dict[str, list[float]]) -> str:
-    """A line each: the median of its seconds, how many times faster than packed, its share of dense's speed."""
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    lines = [f"{'training step':<32}{'seconds':>9}{'x packed':>10}{'of dense':>10}"]
-    for name, median in medians.items():
-        faster, share = medians[PACKED] / median, medians[DENSE] / median
-        lines.append(f"{name:<32}{median:>9.3f}{faster:>10.2f}{share:>10.2f}")
-    return "\n".join(lines)
+def missing(cases: Sequence[Case]) -> list[str]:
+    """A line for each engine that is left out."""
+    there = {case.engine for case in cases}
+    lines = [
+        f"{name}: left out, its package {package} is not installed"
+        for name, package in PACKAGES.items()
+        if name not in there
+    ]
+    if not native.usable(torch.zeros(1)):
+        lines.append("no C++ kernel: the lines that name it run in plain torch")
+    return lines
 
 
-def describe_machine(device: str) -> str:
+def describe_machine() -> str:
     """One line: threads and cores, processor, torch."""
     cores = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores"
-    return f"{cores}, {device_name(device)}, torch {torch.__version__}"
+    return f"{cores}, {device_name()}, torch {torch.__version__}"
+
+
+def _sentences(seconds: Mapping[Task, Sequence[float]], results: Sequence[Result], shape: Shape) -> list[str]:
+    """A line an aim, and what the processor's products would allow."""
+    lines = [
+        f"{'met  ' if met else 'short'}  {name}: {figure:.2f} (aim: {aim})"
+        for name, figure, aim, met in aims(results, shape)
+    ]
+    return ["", *lines, "", *floors(results, seconds, shape)]
+
+
+def _section(
+    document: Path,
+    seconds: Mapping[Task, Sequence[float]],
+    results: Sequence[Result],
+    shape: Shape,
+    about: Mapping[str, object],
+) -> str:
+    """What a document has on this run."""
+    aimed = [["aim", "measured", "wanted", ""]] + [
+        [name, f"{figure:.2f}", aim, "met" if met else "short"]
+        for name, figure, aim, met in aims(results, shape)
+    ]
+    return "\n\n".join(
+        [
+            f"{about['date']}, `{about['command']}`, {about['machine']}. Medians of {about['repeats']} rounds; "
+            "ratios with the smallest and the largest of a round, against nn.LSTM in float32.",
+            f"![seconds of a training step]({document.with_suffix('.svg').name})",
+            *(f"### {place}\n\n{format_markdown(lines)}" for place, lines in tables(results).items()),
+            "### What was aimed at",
+            format_markdown(aimed),
+            "\n".join(f"- {line}." for line in floors(results, seconds, shape)),
+        ]
+    )
 
 
 def _at_least_one(text: str) -> int:
@@ -111,41 +185,6 @@ def _at_least_one(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {count}")
     return count
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--layers", type=_at_least_one, default=3)
-    parser.add_argument("--hidden", type=_at_least_one, default=256, help="units a direction")
-    parser.add_argument("--input", type=_at_least_one, default=240, help="dims of the input")
-    parser.add_argument("--batch", type=_at_least_one, default=16)
-    parser.add_argument(
-        "--frames", type=_at_least_one, default=400, help="lengths are uniform from half of it to all"
-    )
-    parser.add_argument("--rounds", type=_at_least_one, default=7, help="the median of so many is taken")
-    parser.add_argument("--threads", type=_at_least_one, help="as many as torch chooses by default")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-
-    torch.manual_seed(0)
-    inputs = torch.randn(options.batch, options.frames, options.input, device=options.device)
-    shortest = max(1, options.frames // 2)
-    lengths = torch.randint(shortest, options.frames + 1, (options.batch,), device=options.device)
-    lengths[0] = options.frames
-    runners = make_runners(
-        input_size=options.input, hidden=options.hidden, layers=options.layers, device=options.device
-    )
-    print(format_table(compare(runners, inputs, lengths, rounds=options.rounds)))
-    print(
-        f"\n{options.layers} layers of {options.hidden} a direction, input {options.input}, "
-        f"batch {options.batch}, {options.frames} frames, lengths {int(lengths.min())} .. {int(lengths.max())}, "
-        f"median of {options.rounds}\n{describe_machine(options.device)}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Synthetic speech by espeak-ng, through ctypes, and the worker process that writes it to files.
+"""Synthetic speech by espeak-ng, through ctypes, and the job that writes it to files.
 
 espeak-ng repeats its output only from a fresh process that speaks the same texts in the same order (its
-noise generator and smoothing keep state), so each voice gets a process of its own:
-`python -m asr_lstm.corpora.espeak` reads one JSON job (`run_job`) from its standard input. This module
-must stay quick to import: the standard library and numpy, no torch.
+noise generator and smoothing keep state), so each voice gets a process of its own: `run_job` is called in
+one by `asr_lstm.corpora.espeak_pool`. This module must stay quick to import: the standard library and
+numpy, no torch.
 
 espeak-ng is licensed under the GPL-3 and comes with the optional package `espeakng-loader`, which is
 imported here, inside a function, and nowhere else.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-import sys
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +24,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.errors import AsrLstmError, ConfigError, DataError
+from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.files import atomic_write
 
 SAMPLE_RATE = 16_000  # Hz of what is written; espeak-ng itself speaks at 22 050
 Wave = NDArray[np.float32]
@@ -35,8 +36,8 @@ _DONT_EXIT = 0x8000
 _UTF8 = 1
 _IPA = 2
 _NOISE_SEED = 1
-_PARAMETERS = {"rate": 1, "pitch": 3, "range": 4}
-_LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100)}
+_PARAMETERS = {"rate": 1, "pitch": 3, "range": 4, "gap": 7}
+_LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100), "gap": (0, 100)}
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -50,6 +51,7 @@ class Voice:
         pitch: base pitch, 0 to 100.
         range: how far the pitch moves, 0 to 100.
         rate: words a minute, 80 to 450.
+        gap: pause between words, in hundredths of a second (at a usual rate), 0 to 100.
     """
 
     language: str
@@ -57,6 +59,7 @@ class Voice:
     pitch: int = 50
     range: int = 50
     rate: int = 160
+    gap: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -283,11 +286,14 @@ def _fast_length(size: int) -> int:
 
 
 def run_job(job: Mapping[str, Any]) -> dict[str, float]:
-    """Speak a job's texts in their order and write them as 16 kHz mono 16-bit FLAC.
+    """Speak a job's texts in their order and write them as mono 16-bit FLAC.
 
     Args:
         job: `voice` (the fields of a `Voice`), `files` (path relative to `folder` -> text), `folder`, `seed`,
-            and `acoustics` (the fields of an `Acoustics`) or None for the bare voice.
+            and `acoustics` (the fields of an `Acoustics`) or None for the bare voice. It may also hold `rate`
+            (Hz, 16 000), `shortest` and `longest` (seconds of what is spoken; other texts are left out),
+            `enough` (seconds after which the other texts are left out) and `record` (a file below `folder`
+            that remembers the result, so that a job that is done is not done again).
 
     Returns:
         The seconds of each file.
@@ -295,35 +301,50 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         AsrLstmError: as `Espeak`, or a file that cannot be written.
     """
-    import soundfile
-
+    record = Path(job["folder"]) / job["record"] if job.get("record") else None
+    if record is not None and (known := _read_record(record)) is not None:
+        return known
     espeak = Espeak(Voice(**job["voice"]))
-    acoustics = Acoustics(**job["acoustics"]) if job["acoustics"] else None
-    seconds = {}
+    seconds: dict[str, float] = {}
+    total = 0.0
     for name, text in job["files"].items():
-        wave = resample(espeak.speak(text), espeak.sample_rate)
-        if acoustics is not None:
-            # Seeded by the file's name, so that a file does not depend on what else is made.
-            wave = add_room(wave, acoustics, np.random.default_rng([job["seed"], zlib.crc32(name.encode())]))
-        path = Path(job["folder"]) / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, wave, SAMPLE_RATE, subtype="PCM_16", format="FLAC")
-        except (OSError, soundfile.LibsndfileError) as error:
-            raise DataError(f"{path}: cannot write ({error})") from error
-        seconds[name] = len(wave) / SAMPLE_RATE
+        spoken = espeak.speak(text)
+        if not job.get("shortest", 0.0) <= len(spoken) / espeak.sample_rate <= job.get("longest", math.inf):
+            continue
+        wave = resample(spoken, espeak.sample_rate)
+        seconds[name] = _write_speech(wave, job, name)
+        total += seconds[name]
+        if total >= job.get("enough", math.inf):
+            break
+    if record is not None:
+        with atomic_write(record) as file:
+            json.dump(seconds, file)
     return seconds
 
 
-def main() -> int:
-    """Run the job on standard input; its result, or `{"error": message}`, goes to standard output."""
+def _read_record(path: Path) -> dict[str, float] | None:
     try:
-        result: dict[str, Any] = {"seconds": run_job(json.load(sys.stdin))}
-    except AsrLstmError as error:
-        result = {"error": str(error), "kind": type(error).__name__}
-    json.dump(result, sys.stdout)
-    return 0 if "seconds" in result else 1
+        seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return seconds
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _write_speech(wave: Wave, job: Mapping[str, Any], name: str) -> float:
+    """Put the room around a wave (samples,) at 16 kHz and write it; returns its seconds."""
+    import soundfile
+
+    if job["acoustics"]:
+        # Seeded by the file's name, so that a file does not depend on what else is made.
+        rng = np.random.default_rng([job["seed"], zlib.crc32(name.encode())])
+        wave = add_room(wave, Acoustics(**job["acoustics"]), rng)
+    rate = int(job.get("rate", SAMPLE_RATE))
+    if rate != SAMPLE_RATE:
+        wave = resample(wave, SAMPLE_RATE, rate)
+    path = Path(job["folder"]) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, wave, rate, subtype="PCM_16", format="FLAC")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise DataError(f"{path}: cannot write ({error})") from error
+    return len(wave) / rate

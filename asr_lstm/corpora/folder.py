@@ -94,7 +94,7 @@ def _absolute(source: str | Path) -> Path:
     if not str(source).strip():
         raise DataError("no recordings are named; say where they lie, as DATA=/path/to/folder")
     path = Path(os.path.abspath(Path(str(source)).expanduser()))
-    if not path.exists():
+    if not os.path.exists(path):  # `Path.exists` raises where a folder above may not be entered
         raise DataError(f"{path}: no such folder or file; check its name")
     return path
 
@@ -112,25 +112,38 @@ def read_source(source: Path) -> Listing:
     Raises:
         DataError: it has none of them, or it is not clear which table is meant.
     """
-    if not source.is_dir():
+    if not os.path.isdir(source):
         if source.suffix.lower() not in TABLE_SUFFIXES:
             raise DataError(f"{source}: give a folder, or a table ({', '.join(TABLE_SUFFIXES)})")
         return read_table(source)
-    if (source / RECORDINGS).is_file():
+    if os.path.isfile(source / RECORDINGS):
         return read_kaldi(source)
-    try:
-        entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{source}: cannot read the folder ({error.strerror}); change its mode") from error
-    tables = [path for path in entries if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
-    for parts, read in ((tables, read_table), ([path for path in entries if path.is_dir()], read_source)):
+    entries = _entries(source)
+    for parts in (_tables(entries), [path for path in entries if _is_below(path, source)]):
         if named := _named_parts(parts):
             others = ", ".join(path.name for path in entries if path not in named) or "nothing"
             log.info(
                 "%s: its splits are %s; not read: %s", source, ", ".join(path.name for path in named), others
             )
-            return join_listings([(path.stem, read(path)) for path in named])
-    return _read_table_or_pairs(source, tables)
+            return join_listings([(path.stem, _read_part(path)) for path in named])
+    return _read_table_or_pairs(source)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, hidden names left out."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot read the folder ({error.strerror}); change its mode") from error
+
+
+def _tables(entries: Sequence[Path]) -> list[Path]:
+    return [path for path in entries if path.suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path)]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether it is a folder that does not, as a link may, lead to the one it lies in or to one above."""
+    return os.path.isdir(path) and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path))
 
 
 def _named_parts(paths: Sequence[Path]) -> list[Path]:
@@ -140,10 +153,17 @@ def _named_parts(paths: Sequence[Path]) -> list[Path]:
     return found if "train" in named.values() and len(set(named.values()) - {""}) > 1 else []
 
 
-def _read_table_or_pairs(folder: Path, tables: Sequence[Path]) -> Listing:
+def _read_part(path: Path) -> Listing:
+    """What one split lists; names of splits mean nothing within it."""
+    if not os.path.isdir(path):
+        return read_table(path)
+    return read_kaldi(path) if os.path.isfile(path / RECORDINGS) else _read_table_or_pairs(path)
+
+
+def _read_table_or_pairs(folder: Path) -> Listing:
     usable: list[tuple[Path, Listing]] = []
     faults: list[DataError] = []
-    for table in tables:
+    for table in _tables(_entries(folder)):
         try:
             usable.append((table, read_table(table)))
         except DataError as error:
@@ -230,7 +250,7 @@ def name_speakers(utterances: Sequence[Utterance], *, speaker: str, source: Path
     elif "(" in speaker:
         found, how = _by_pattern(utterances, speaker, source), f"by the pattern {speaker}"
     elif speaker:
-        found = [str(utterance.extra.get(speaker, "")) for utterance in utterances]
+        found = [" ".join(str(utterance.extra.get(speaker, "")).split()) for utterance in utterances]
         how = f"by the column {speaker}"
     elif any(utterance.speaker for utterance in utterances):
         found, how = [utterance.speaker for utterance in utterances], "as the source names them"
@@ -272,6 +292,7 @@ def _by_pattern(utterances: Sequence[Utterance], pattern: str, source: Path) -> 
 def _write_splits(output: Path, splits: Mapping[str, Sequence[Utterance]]) -> dict[str, Path]:
     """Write all manifests, or, where the disk is full or the like, none."""
     manifests = {split: output / f"{split}.jsonl" for split in splits}
+    earlier = [path for path in output.glob("*.jsonl") if split_name(path.stem) == path.stem not in splits]
     try:
         for split, utterances in splits.items():
             write_manifest(manifests[split], utterances)
@@ -280,6 +301,9 @@ def _write_splits(output: Path, splits: Mapping[str, Sequence[Utterance]]) -> di
             with contextlib.suppress(OSError):
                 path.unlink()
         raise
+    for path in earlier:  # of a run with other options: it would be taken for a split of this one
+        log.info("%s: removed, it was of an earlier division", path)
+        path.unlink()
     for split, utterances in splits.items():
         hours = sum(utterance.duration for utterance in utterances) / 3600
         speakers = len({utterance.speaker for utterance in utterances} - {""})

@@ -14,8 +14,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from asr_lstm.corpora.rows import Listing, Row, read_text
-from asr_lstm.corpora.validate import MISSING, UNTRUE_DURATION, Dropped
+from asr_lstm.corpora.rows import Listing, Row, find_file, read_text
+from asr_lstm.corpora.validate import DUPLICATE, MISSING, UNTRUE_DURATION, Dropped
 from asr_lstm.errors import DataError
 
 RECORDINGS = "wav.scp"
@@ -25,22 +25,25 @@ _TO_THE_END = -1.0  # what `segments` may give for an end
 def read_kaldi(folder: Path) -> Listing:
     """The utterances of a Kaldi data directory.
 
-    Relative names in `wav.scp` are looked for from the directory, then from the current folder.
+    Relative names in `wav.scp` are looked for from the directory, then from the current folder. Of two lines of one
+    name the first counts, and the other is listed as dropped.
 
     Raises:
         DataError: `wav.scp` or `text` is missing, empty or unreadable, or a line has too few words, or is a command:
             none is ever run.
     """
-    recordings = {name: _find(folder, rest) for name, rest in _lines(folder / RECORDINGS)}
+    dropped: list[Dropped] = []
+    recordings = {name: _find(folder, rest) for name, rest in _first(folder / RECORDINGS, dropped).items()}
     if not recordings:
         raise DataError(f"{folder / RECORDINGS}: lists nothing; give a line `NAME FILE` for each recording")
-    texts = dict(_lines(folder / "text", least=0))
-    speakers = dict(_optional(folder / "utt2spk"))
+    texts = _first(folder / "text", dropped, least=0)
+    speakers = _first(folder / "utt2spk", dropped) if (folder / "utt2spk").exists() else {}
     if (folder / "segments").exists():
-        segments = {name: _segment(folder, name, rest) for name, rest in _lines(folder / "segments")}
+        parts = _first(folder / "segments", dropped)
+        segments = {name: _segment(folder, name, rest) for name, rest in parts.items()}
     else:
         segments = {name: (name, 0.0, _TO_THE_END) for name in recordings}
-    rows, dropped = [], []
+    rows: list[Row] = []
     for name, (recording, start, end) in segments.items():
         path = recordings.get(recording, Path(recording))
         if not os.path.isfile(path):
@@ -71,8 +74,15 @@ def _lines(path: Path, *, least: int = 1) -> Iterator[tuple[str, str]]:
         yield name, rest[0].strip() if rest else ""
 
 
-def _optional(path: Path) -> Iterator[tuple[str, str]]:
-    return _lines(path) if path.exists() else iter(())
+def _first(path: Path, dropped: list[Dropped], *, least: int = 1) -> dict[str, str]:
+    """The rest of each line by its name; a line that contradicts an earlier one goes to `dropped`."""
+    found: dict[str, str] = {}
+    for name, rest in _lines(path, least=least):
+        if found.setdefault(name, rest) != rest:
+            dropped.append(
+                Dropped(name, path, f"{DUPLICATE}: {path.name} has this name twice, the first line counts")
+            )
+    return found
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -81,8 +91,7 @@ def _find(folder: Path, name: str) -> Path:
             f"{folder / RECORDINGS}: {name!r} is a command, and none is run here; "
             "write its audio to a file and name that"
         )
-    path = folder / name
-    return path if os.path.isfile(path) else Path(name).absolute()
+    return find_file(folder / name) or find_file(Path(name).absolute()) or Path(name).absolute()
 
 
 def _segment(folder: Path, name: str, rest: str) -> tuple[str, float, float]:

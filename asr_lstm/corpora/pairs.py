@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 from asr_lstm.corpora.rows import Listing, Row, read_text
-from asr_lstm.corpora.validate import MISSING, Dropped
+from asr_lstm.corpora.validate import DUPLICATE, MISSING, Dropped
 from asr_lstm.errors import DataError
 
 # What a `Dropped.reason` begins with, beside those of `corpora.validate`.
@@ -23,20 +24,20 @@ TEXT_SUFFIX = ".txt"
 def walk_files(folder: Path) -> tuple[list[Path], list[Dropped]]:
     """All files below a folder in the order of their names, and the folders that cannot be read.
 
-    Hidden names are passed over. Links are followed, but each folder is entered once, so that a link that
-    leads back up ends there.
+    Hidden names are passed over. Links are followed, but each folder is entered once, and one that `folder` lies in
+    never: a link that leads back up ends there.
 
     Raises:
         DataError: `folder` itself cannot be read.
     """
     files: list[Path] = []
     dropped: list[Dropped] = []
-    entered: set[tuple[int, int]] = set()
+    entered = {_identity(above) for above in Path(os.path.realpath(folder)).parents}
     waiting = [folder]
     while waiting:
         place = waiting.pop()
         try:
-            status = place.stat()
+            identity = _identity(place)
             names = sorted(os.listdir(place))
         except OSError as error:
             if place == folder:
@@ -45,14 +46,20 @@ def walk_files(folder: Path) -> tuple[list[Path], list[Dropped]]:
                 ) from error
             dropped.append(Dropped(place.name, place, f"{UNREADABLE_FOLDER}: {error.strerror}"))
             continue
-        if (status.st_dev, status.st_ino) in entered:
+        if identity in entered:
             continue
-        entered.add((status.st_dev, status.st_ino))
+        entered.add(identity)
         visible = [place / name for name in names if not name.startswith(".")]
         folders = {path for path in visible if os.path.isdir(path)}
         files += [path for path in visible if path not in folders]
         waiting += sorted(folders, reverse=True)
     return files, dropped
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from others, however it was reached."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def read_pairs(folder: Path) -> Listing:
@@ -70,7 +77,10 @@ def read_pairs(folder: Path) -> Listing:
             f"{folder}: no recordings in it; give a folder of audio files, each with a {TEXT_SUFFIX} of the same "
             "name beside it, or a table (.csv, .tsv, .jsonl) that lists path and text"
         )
-    texts = {_key(path): path for path in files if path.suffix.lower() == TEXT_SUFFIX}
+    texts: dict[tuple[str, str], Path] = {}
+    for path in (path for path in files if path.suffix.lower() == TEXT_SUFFIX):
+        if (first := texts.setdefault(_key(path), path)) != path:
+            dropped.append(Dropped(path.stem, path, f"{DUPLICATE}: {first} is the text of this name"))
     rows: list[Row] = []
     for path in sorted(audio, key=lambda path: (_key(path), AUDIO_SUFFIXES[path.suffix.lower()], path)):
         transcript = texts.get(_key(path))
@@ -88,4 +98,5 @@ def read_pairs(folder: Path) -> Listing:
 
 
 def _key(path: Path) -> tuple[str, str]:
-    return str(path.parent), path.stem
+    """What a recording and its text have in common; macOS may have written one of the names decomposed."""
+    return str(path.parent), unicodedata.normalize("NFC", path.stem)

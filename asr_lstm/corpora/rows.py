@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,6 +98,18 @@ def use_splits(listing: Listing) -> Listing:
             reason = f"{UNKNOWN_SPLIT}: {row.split!r} is none of train, dev and test"
             dropped.append(Dropped(row.id or row.path.stem, row.path, reason))
     return replace(listing, rows=rows, dropped=dropped)
+
+
+def find_file(name: str | Path) -> Path | None:
+    """The file of a name, also where the disk has its letters with marks composed and the name has not, or reversed.
+
+    macOS and its archives write names decomposed, tables are mostly composed.
+    """
+    text = str(name)
+    for written in dict.fromkeys((text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD")))):
+        if os.path.isfile(written):
+            return Path(written)
+    return None
 
 
 def read_text(path: Path) -> str:

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asr_lstm import errors
-from asr_lstm.corpora.espeak import Acoustics, Voice, espeak_version, find_espeak
+from asr_lstm.corpora.espeak import SAMPLE_RATE, Acoustics, Voice, espeak_version, find_espeak
+from asr_lstm.corpora.espeak_pool import speak_jobs
 from asr_lstm.corpora.grammar import make_sentences
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
@@ -74,10 +70,24 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one voice shall speak: path below the output folder (.flac) -> text, spoken in this order."""
+    """What one voice shall speak.
+
+    Attributes:
+        voice: whose it is.
+        files: path below the output folder (.flac) -> text, spoken in this order.
+        shortest: seconds; a text that takes less is left out.
+        longest: seconds; so is one that takes more.
+        enough: seconds; when so much is written, the other texts are left out.
+        record: path below the output folder of a file that says that all this is done; where it is there, nothing
+            is spoken. "" for none.
+    """
 
     voice: Voice
     files: Mapping[str, str]
+    shortest: float = 0.0
+    longest: float = math.inf
+    enough: float = math.inf
+    record: str = ""
 
 
 def prepare_synthetic(
@@ -276,9 +286,10 @@ def synthesise(
     *,
     acoustics: Acoustics | None = DEFAULT_ACOUSTICS,
     seed: int = 1,
+    rate: int = SAMPLE_RATE,
     workers: int | None = None,
 ) -> dict[str, float]:
-    """Speak texts by espeak-ng and write them as 16 kHz mono FLAC below `folder`.
+    """Speak texts by espeak-ng and write them as mono FLAC below `folder`.
 
     Each reading runs in a fresh process, so its bytes depend on it and on `seed` alone.
 
@@ -287,10 +298,11 @@ def synthesise(
         folder: where the readings' paths begin.
         acoustics: rooms and noise; None leaves the voice as espeak-ng gives it.
         seed: of rooms and noise.
+        rate: of the files, in Hz.
         workers: processes at a time; one a core by default.
 
     Returns:
-        The seconds of each file.
+        The seconds of each file that was written.
 
     Raises:
         ConfigError: espeak-ng is not installed, or has no such voice.
@@ -304,56 +316,21 @@ def synthesise(
             "folder": str(Path(folder)),
             "seed": seed,
             "acoustics": asdict(acoustics) if acoustics else None,
+            "rate": rate,
+            "shortest": reading.shortest,
+            "longest": reading.longest,
+            "enough": reading.enough,
+            "record": reading.record,
         }
         for reading in readings
     ]
     seconds: dict[str, float] = {}
-    # Threads only wait here; the work is in their processes.
-    with _progress() as progress, ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with _progress() as progress:
         task = progress.add_task("synthetic speech", total=len(jobs))
-        futures = [pool.submit(_run_worker, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                seconds |= future.result()
-                progress.advance(task)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        for written in speak_jobs(jobs, workers=workers):
+            seconds |= written
+            progress.advance(task)
     return seconds
-
-
-def _run_worker(job: Mapping[str, Any]) -> dict[str, float]:
-    process = subprocess.run(
-        [sys.executable, "-m", "asr_lstm.corpora.espeak"],
-        input=json.dumps(job),
-        env=_worker_environment(),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    try:
-        answer = json.loads(process.stdout)
-    except ValueError:
-        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DataError(
-            f"{job['folder']}: the espeak-ng process ended with status {process.returncode}: {last}"
-        ) from None
-    if "error" in answer:
-        raise getattr(errors, answer["kind"])(answer["error"])
-    seconds: dict[str, float] = answer["seconds"]
-    return seconds
-
-
-def _worker_environment() -> dict[str, str]:
-    """Let the process find this very package, and keep numpy from starting threads it has no use for."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def _progress() -> Any:

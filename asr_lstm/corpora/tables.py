@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr_lstm.corpora.rows import Listing, Row, read_text
+from asr_lstm.corpora.rows import Listing, Row, find_file, read_text
 from asr_lstm.corpora.validate import MISSING, UNTRUE_DURATION, Dropped
 from asr_lstm.errors import DataError
 
@@ -115,7 +114,7 @@ class _Reader:
             return Dropped(here, self.table, f"{BROKEN_ROW}: {record.fault}")
         name = self._word(record, self.path)
         path = _locate(self.table.parent, name)
-        identity = self._word(record, self.id) or here
+        identity = self._line(record, self.id) or here
         if path is None:
             reason = (
                 f"{MISSING}: no file {name!r} beside the table" if name else f"{MISSING}: no path in the row"
@@ -128,13 +127,13 @@ class _Reader:
         used = {self.path, self.text, self.offset, self.duration, self.end}
         return Row(
             path,
-            " ".join(self._word(record, self.text).split()),
+            self._line(record, self.text),
             offset,
             duration,
-            self._word(record, self.id),
-            self._word(record, self.speaker).strip(),
-            self._word(record, self.lang).strip(),
-            self._word(record, self.split).strip(),
+            self._line(record, self.id),
+            self._line(record, self.speaker),
+            self._line(record, self.lang),
+            self._line(record, self.split),
             {
                 column: value
                 for column, value in record.cells.items()
@@ -145,6 +144,10 @@ class _Reader:
     def _word(self, record: _Record, column: str) -> str:
         value = record.cells.get(column) if column else None
         return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+    def _line(self, record: _Record, column: str) -> str:
+        """The cell without line breaks, as these would end a line wherever it is shown."""
+        return " ".join(self._word(record, column).split())
 
     def _times(self, record: _Record) -> tuple[float, float]:
         """Offset and duration in seconds."""
@@ -170,8 +173,7 @@ def _locate(folder: Path, name: str) -> Path | None:
         return None
     for place in _AUDIO_FOLDERS:
         for suffix in _LEFT_OUT:
-            path = folder / place / f"{name}{suffix}"
-            if os.path.isfile(path):
+            if path := find_file(folder / place / f"{name}{suffix}"):
                 return path
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,9 +145,11 @@ def _examine(
         return Dropped(candidate.id, candidate.path, reason)
 
     try:
-        f"{candidate.id}{candidate.path}{candidate.text}".encode()
+        for value in (candidate.id, candidate.path, candidate.text, candidate.speaker, candidate.lang):
+            str(value).encode()
+        json.dumps(candidate.extra, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return drop(f"{NOT_UTF8}: a manifest cannot hold its name or text")
+        return drop(f"{NOT_UTF8}: a manifest cannot hold its name, its text or what else is said of it")
     if not candidate.text.strip():
         return drop(f"{NO_TEXT}: its transcript is empty or missing")
     if not candidate.path.is_file():

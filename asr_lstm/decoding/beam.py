@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from asr_lstm.decoding.greedy import valid_frames
-from asr_lstm.decoding.hypotheses import Hypothesis, LastBeam, best_hypotheses
+from asr_lstm.decoding.hypotheses import LastBeam, best_hypotheses
+from asr_lstm.decoding.hypothesis import Hypothesis
 from asr_lstm.decoding.lockstep import OutsideModels, search_together
 from asr_lstm.decoding.ngram_words import NgramWords, as_unit_model, as_word_model
 from asr_lstm.decoding.protocols import UnitModel, WordModel

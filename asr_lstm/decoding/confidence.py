@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.decoding.hypotheses import Hypothesis
+from asr_lstm.decoding.hypothesis import Hypothesis
 from asr_lstm.scoring import align_words
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from asr_lstm.decoding.hypotheses import Hypothesis
+from asr_lstm.decoding.hypothesis import Hypothesis
 
 # Texts to their natural log-probabilities, ends of sentence included.
 SentenceScorer = Callable[[Sequence[str]], Sequence[float]]

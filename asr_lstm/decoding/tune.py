@@ -13,6 +13,8 @@ from asr_lstm.scoring import count_errors
 
 # For a word model: published weights for CTC lie in between (Hannun et al. 2014, Amodei et al. 2016).
 GRID: Mapping[str, Sequence[float]] = {"alpha": (0.0, 0.4, 0.8, 1.2), "beta": (-1.0, 0.0, 1.0, 2.0)}
+# Weights of models: below 0 they would prefer what the model finds unlikely, and the search could prune nothing.
+NEVER_NEGATIVE = ("alpha", "unit_alpha", "lstm_weight")
 REFINEMENTS = 2  # each halves the steps; a quarter of the grid's is finer than what a dev set can tell
 
 Point = Mapping[str, float]
@@ -110,7 +112,8 @@ def _neighbours(point: Point, steps: Point) -> list[dict[str, float]]:
     around = [
         dict.fromkeys([value - steps[name], value, value + steps[name]]) for name, value in point.items()
     ]
-    return [dict(zip(point, values, strict=True)) for values in itertools.product(*around)]
+    points = [dict(zip(point, values, strict=True)) for values in itertools.product(*around)]
+    return [near for near in points if not any(near.get(name, 0.0) < 0 for name in NEVER_NEGATIVE)]
 
 
 def _smallest_gap(values: Sequence[float]) -> float:

@@ -1,16 +1,19 @@
-"""What `asr-lstm lm` does with n-gram models: train, perplexity, interpolate."""
+"""What `asr-lstm lm` does: train and interpolate n-gram models, and the perplexity of any model."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from asr_lstm.errors import DataError
+from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.lm.interpolate import interpolate, tune_weight
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.load import check_name, load_ngram, save_ngram
@@ -23,6 +26,9 @@ Casing = Literal["lower", "upper", "keep"]
 Punctuation = Literal["keep", "remove"]
 Sentences = Literal["lines", "prose"]
 Tokens = Literal["words", "characters"]
+Rows = dict[str, str]  # figures by name, as they are shown
+
+log = logging.getLogger(__name__)
 
 
 def read_texts(
@@ -68,6 +74,8 @@ def ngram_train_command(
 ) -> int:
     """Train an n-gram model with modified Kneser-Ney smoothing and print how large it is.
 
+    With `--kind lstm` it is an LSTM, and the options are others: see `lm train --kind lstm --help`.
+
     Args:
         text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
         output: the model to write: .arpa, .arpa.gz, or .ngram for the compact binary form.
@@ -103,32 +111,43 @@ def ngram_train_command(
 
 def perplexity_command(
     *,
-    lm: Path,
+    lm: Path | list[Path],
     text: Path | list[Path],
     tokens: Tokens = "words",
     casing: Casing = "lower",
     punctuation: Punctuation = "remove",
     sentences: Sentences = "lines",
 ) -> int:
-    """Print an n-gram model's perplexity on a text, with and without the words it does not know.
+    """Print how well a language model predicts a text; of several models side by side.
 
     Args:
-        lm: the model: an ARPA file, plain or gz, or the binary form.
+        lm: the model: an ARPA file, plain or gz, its binary form, or the folder of an LSTM model; or several, as
+            [A, B].
         text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
-        tokens: what the model was trained on.
-        casing: as in training.
-        punctuation: as in training.
-        sentences: as in training.
+        tokens: what an n-gram model was trained on.
+        casing: as in its training; an LSTM model knows its own.
+        punctuation: likewise.
+        sentences: "lines" takes each line for a sentence; "prose" finds them in text with lines broken anywhere.
 
     Returns:
         The exit code 0.
 
     Raises:
-        DataError: the model or the text cannot be used.
+        ConfigError: a folder that holds no model.
+        DataError: a model or the text cannot be used.
     """
-    model = load_ngram(lm)
-    lines = read_texts(text, casing=casing, punctuation=punctuation, sentences=sentences, tokens=tokens)
-    _print_perplexity(perplexity(model, lines), tokens=tokens)
+    columns = []
+    paths = [lm] if isinstance(lm, Path) else lm
+    for path in paths:
+        if path.is_dir():
+            columns.append(_neural_rows(path, text, sentences=sentences))
+            continue
+        lines = read_texts(text, casing=casing, punctuation=punctuation, sentences=sentences, tokens=tokens)
+        columns.append(_rows(perplexity(load_ngram(path), lines), tokens=tokens))
+    unknown = {column["unknown words"] for column in columns if "unknown words" in column}
+    if len(unknown) > 1:
+        log.warning("the models know different words: their perplexities cannot be compared")
+    _print_columns(columns, heads=[str(path) for path in paths] if len(paths) > 1 else ())
     return 0
 
 
@@ -179,8 +198,17 @@ def _print_model(path: Path, model: NgramModel, *, seconds: float) -> None:
     print(f"{path}: {counts}; {seconds:.1f} s")
 
 
-def _print_perplexity(found: Perplexity, *, tokens: Tokens) -> None:
-    table = Table(show_header=False)
+def _neural_rows(folder: Path, text: Path | list[Path], *, sentences: Sentences) -> Rows:
+    from asr_lstm.lm.neural.bundle import load_neural
+    from asr_lstm.lm.neural.scores import figures, measure, shown
+    from asr_lstm.lm.neural.texts import read_text
+
+    model = load_neural(folder)
+    found = measure(model, read_text(text, normaliser=model.normaliser, sentences=sentences))
+    return shown(figures(found, kind=model.units.kind))
+
+
+def _rows(found: Perplexity, *, tokens: Tokens) -> Rows:
     rows = {
         "sentences": f"{found.sentences}",
         tokens: f"{found.words}",
@@ -188,6 +216,39 @@ def _print_perplexity(found: Perplexity, *, tokens: Tokens) -> None:
         "perplexity": f"{found.including_unknown:.2f}",
         "perplexity, unknown left out": f"{found.excluding_unknown:.2f}",
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
+    if tokens == "characters":
+        nats = math.log(found.including_unknown)
+        rows |= {"nats a character": f"{nats:.4f}", "bits a character": f"{nats / math.log(2):.4f}"}
+    return rows
+
+
+def _print_perplexity(found: Perplexity, *, tokens: Tokens) -> None:
+    _print_columns([_rows(found, tokens=tokens)])
+
+
+def _print_columns(columns: Sequence[Rows], *, heads: Sequence[str] = ()) -> None:
+    """A column of figures for each model, the rows by name."""
+    table = Table(show_header=bool(heads))
+    table.add_column(no_wrap=True)
+    for head in heads or [""] * len(columns):
+        table.add_column(head, overflow="fold")
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "") for column in columns))
     Console().print(table)
+
+
+def train_action(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The kind of model that the arguments of `lm train` ask for by `--kind`, and the other arguments.
+
+    Returns:
+        "ngram" or "lstm"; the first, where nothing is said.
+
+    Raises:
+        ConfigError: another kind.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--kind", nargs="?", default="ngram", const="")
+    options, rest = parser.parse_known_args(arguments)
+    if options.kind not in ("ngram", "lstm"):
+        raise ConfigError(f"kind: {options.kind!r} is neither ngram nor lstm")
+    return options.kind, rest

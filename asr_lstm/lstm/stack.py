@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from asr_lstm.lstm.between import Shortcut, TimeReduction
 from asr_lstm.lstm.dropout import LockedDropout, StepDropout
@@ -55,6 +56,11 @@ class VariationalLSTM(nn.Module):
         time_reduction: frames made one after each layer but the last, (2, 2) for a pyramid of three; none by default.
         reduction: "concat" puts such frames side by side, "take" takes the first of them, see `TimeReduction`.
 
+    Attributes:
+        output_size: dims of the output.
+        recompute: compute each layer a second time in the backward pass, in training, instead of keeping its states:
+            a third more time, and a fraction of the memory (Chen et al. 2016, arXiv 1604.06174).
+
     Raises:
         ValueError: an argument is out of its range, or does not go with another.
     """
@@ -100,6 +106,7 @@ class VariationalLSTM(nn.Module):
                 raise ValueError(
                     f"shortcut {shortcut!r} needs reduction 'take': 'concat' widens a layer's input"
                 )
+        self.recompute = False
         self.output_size = (projection or hidden_size) * (2 if bidirectional else 1)
         self.reductions = nn.ModuleList(TimeReduction(factor, reduction) for factor in factors)
         sizes = [input_size] + [
@@ -195,7 +202,12 @@ class VariationalLSTM(nn.Module):
     def _plan(self, inputs: Tensor, lengths: Tensor | None) -> PackingPlan:
         """Check what is given and lay it out."""
         weight = cast(LSTMLayer, self.layers[0]).weight_ih
-        size, device = weight.shape[-1], inputs.device
+        size = weight.shape[-1]
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                f"inputs must be a tensor (batch, frames, {size}), not a {type(inputs).__name__}"
+            )
+        device = inputs.device
         if inputs.ndim != 3 or inputs.shape[-1] != size or 0 in inputs.shape:
             raise ValueError(
                 f"inputs must be (batch, frames, {size}) with a sequence and a frame at least, "
@@ -229,7 +241,10 @@ class VariationalLSTM(nn.Module):
             if index:
                 rows = self.step_dropout(rows)
             before = None if states is None else (states.states[index], states.cells[index])
-            outputs, after = layer(rows, plan, before)
+            if self.recompute and self.training:  # random numbers are drawn the second time as the first
+                outputs, after = checkpoint(layer, rows, plan, before, use_reentrant=False)
+            else:
+                outputs, after = layer(rows, plan, before)
             last.append(after)
             rows, plan = cast(TimeReduction, reduce)(norm(shortcut(rows, outputs)), plan)
         state, cell = zip(*last, strict=True)

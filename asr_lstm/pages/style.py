@@ -43,6 +43,7 @@ p { margin: .5rem 0; max-width: 46rem; }
 a { color: var(--data1); }
 code, pre { font: .875rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { overflow-wrap: anywhere; }
+.command span { display: inline-block; max-width: 100%; }
 pre { background: var(--panel); padding: .75rem; overflow-x: auto; margin: .5rem 0; border: 1px solid var(--line); }
 .subtitle, .faint, figcaption small { color: var(--faint); }
 .subtitle { margin-top: 0; }
@@ -83,6 +84,9 @@ summary { cursor: pointer; }
   h2, h3, figcaption { break-after: avoid; }
   figure, table, .keep { break-inside: avoid; }
   .columns { display: block; }
+  .row { gap: 0 1.5rem; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .2rem .5rem .2rem 0; }
   .scroll { overflow: visible; }
   details::details-content { content-visibility: visible; }
   nav { display: none; }

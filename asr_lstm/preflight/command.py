@@ -36,7 +36,8 @@ def preflight_command(
     """Look through manifests before training and say what would lose data or make results false.
 
     Args:
-        manifest: manifests of one corpus, or a folder of them; what is named train* is to be learned from.
+        manifest: manifests of one corpus, or a folder of them; what is named train* is to be learned from. Where
+            several folders have such a one, as folds do, splits are compared with those of their own folder only.
         output: the page to write; beside it stands a table (.tsv) of all places.
         audio: how many utterances to listen to, chosen at random; `all` for every one.
         seed: of that choice.

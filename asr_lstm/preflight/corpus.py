@@ -32,6 +32,8 @@ _CHUNK = 64  # tasks of this many items, so that 100,000 files are some 1,500 ta
 _BLOCKS = 4
 _BLOCK_BYTES = 4096
 
+_LAYOUT = "manifests"  # the folder in which a recipe puts them; as part of a name it tells nothing
+
 
 @dataclass(frozen=True)
 class Split:
@@ -94,21 +96,49 @@ def find_manifests(paths: Sequence[Path]) -> list[Path]:
 def read_splits(manifests: Sequence[Path], *, normaliser: Normaliser) -> list[Split]:
     """Read manifests as splits named after their files, training first.
 
-    Training are those whose name begins with "train"; where there is none, the first manifest. Two files of one
-    name are told apart by their folders.
+    Training are those whose name begins with "train"; where there is none, the first manifest. Files of one name are
+    told apart by their folders.
 
     Raises:
         DataError: a manifest cannot be read.
     """
     training = [path for path in manifests if path.stem.startswith("train")] or [manifests[0]]
     order = training + [path for path in manifests if path not in training]
-    stems = [path.stem for path in order]
     splits = []
-    for path in order:
-        name = path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}"
+    for path, name in zip(order, _names(order), strict=True):
         rows = [Row(name, utterance, normaliser(utterance.text)) for utterance in read_manifest(path)]
         splits.append(Split(name, path, rows, path in training))
     return splits
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The stem of each path, with the folders that tell it from others of that stem."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(paths):
+        return stems
+    above = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    below = [path.absolute().parent.relative_to(above).parts for path in paths]
+    told = [tuple(part for part in parts if part != _LAYOUT) for parts in below]
+    if len(set(zip(told, stems, strict=True))) < len(paths):
+        told = below
+    return [
+        "/".join((*(parts or (above.name,)), stem)) if stems.count(stem) > 1 else stem
+        for parts, stem in zip(told, stems, strict=True)
+    ]
+
+
+def sets_of_splits(splits: Sequence[Split]) -> list[list[Split]]:
+    """The splits that belong together, and may be compared.
+
+    Where several folders have a split to learn from, as the folds of a corpus have, each folder is a set by itself:
+    the training of one fold is the test of another. Else all are one set, wherever they stand.
+    """
+    folders: dict[Path, list[Split]] = {}
+    for split in splits:
+        folders.setdefault(split.manifest.absolute().parent, []).append(split)
+    sets = list(folders.values())
+    several = sum(any(split.training for split in part) for part in sets) > 1
+    return sets if several else [list(splits)]
 
 
 def read_headers(paths: Iterable[Path]) -> dict[Path, FileFacts]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,12 +10,19 @@ from typing import Literal
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.corpora.validate import MISSING
 from asr_lstm.features import FeatureConfig, make_front_end
-from asr_lstm.preflight.corpus import FileFacts, Split, find_manifests, read_headers, read_splits
+from asr_lstm.preflight.corpus import (
+    FileFacts,
+    Split,
+    find_manifests,
+    read_headers,
+    read_splits,
+    sets_of_splits,
+)
 from asr_lstm.preflight.expectation import Expectation, expected_wer
 from asr_lstm.preflight.findings import Finding, Row, sort_findings
 from asr_lstm.preflight.leakage import check_recordings, check_sentences, check_speakers
 from asr_lstm.preflight.rows import check_formats, check_lengths, check_rows, check_unheard
-from asr_lstm.preflight.sound import Sound, check_sounds, choose_sample, find_copies, hear
+from asr_lstm.preflight.sound import Copy, Sound, check_sounds, choose_sample, find_copies, hear
 from asr_lstm.preflight.texts import check_characters, check_spelling
 from asr_lstm.units import Normaliser
 
@@ -66,7 +73,8 @@ def inspect_corpus(
     """Look through manifests and their files for what loses data or makes results false.
 
     Every row is checked, and the header of every file; the sound only of a sample, for decoding a large corpus takes
-    hours. With features of kind `frames` the files are only looked for.
+    hours. Splits are compared within a set: see `corpus.sets_of_splits`. With features of kind `frames` the files are
+    only looked for.
 
     Args:
         manifests: files, or folders of them; see `corpus.find_manifests`. A split is named after its file, and what
@@ -94,19 +102,34 @@ def inspect_corpus(
     )
     heard = choose_sample(kept, facts, size=audio, seed=seed) if sounding else []
     sounds = hear(heard, facts)
+    copies = find_copies(heard, sounds, facts)
+    compared = [
+        finding for part in sets_of_splits(splits) for finding in _compare(part, facts=facts, copies=copies)
+    ]
     findings = [
         *refused,
-        *check_recordings(splits, facts, find_copies(heard, sounds, facts)),
-        *check_speakers(splits),
-        *check_sentences(splits),
+        *compared,
         *check_sounds(heard, sounds),
         *check_unheard(kept, facts),
         *check_lengths(kept),
         *check_spelling(rows),
-        *check_characters(splits),
         *(check_formats(splits, facts) if sounding else []),
     ]
     return Inspection(splits, facts, kept, heard, sounds, sort_findings(findings), _expectation(splits, kept))
+
+
+def _compare(
+    splits: Sequence[Split], *, facts: Mapping[Path, FileFacts], copies: Sequence[Copy]
+) -> list[Finding]:
+    """What the splits of one set share that they should not, and what some of them lack."""
+    names = {split.name for split in splits}
+    own = [copy for copy in copies if {copy.first.split, copy.second.split} <= names]
+    return [
+        *check_recordings(splits, facts, own),
+        *check_speakers(splits),
+        *check_sentences(splits),
+        *(check_characters(splits) if any(split.training for split in splits) else []),
+    ]
 
 
 def _missing(paths: Sequence[Path]) -> dict[Path, FileFacts]:
@@ -115,7 +138,8 @@ def _missing(paths: Sequence[Path]) -> dict[Path, FileFacts]:
 
 
 def _expectation(splits: Sequence[Split], kept: Sequence[Row]) -> Expectation | None:
-    training = {split.name for split in splits if split.training}
+    # Of several folds one is as good as another: each is trained by itself.
+    training = {split.name for split in sets_of_splits(splits)[0] if split.training}
     rows = [row for row in kept if row.split in training]
     if not rows:
         return None

@@ -7,19 +7,27 @@ from collections.abc import Sequence
 
 import torch
 
-from asr_lstm.features import FrontEnd
+from asr_lstm.features import FrontEnd, LogMel
 from asr_lstm.model import EncoderConfig, make_encoder
 
 _FLOAT_BYTES = 4
 _TRAINED_COPIES = 4  # parameters, gradients, and the two moments of AdamW
+_NOT_REUSED = 0.5  # of what the front end frees: pieces of other sizes than the encoder asks for (measured)
 
 
-def encoder_frames(front_end: FrontEnd, seconds: Sequence[float]) -> list[int]:
-    """Frames of the encoder for so many seconds each, before any speed perturbation."""
+def encoder_frames(front_end: FrontEnd, seconds: Sequence[float], *, factor: int = 1) -> list[int]:
+    """Frames for so many seconds each, before any speed perturbation.
+
+    Args:
+        front_end: of the model.
+        seconds: of each utterance.
+        factor: `time_factor` of the encoder, for its output's frames; 1 counts its input's.
+    """
     config = front_end.config
     rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
     lengths = torch.tensor([math.floor(value * rate) for value in seconds], dtype=torch.int64)
-    return [int(frames) for frames in front_end.output_lengths(lengths)]
+    frames: list[int] = front_end.output_lengths(lengths).tolist()
+    return frames
 
 
 def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
@@ -30,26 +38,47 @@ def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
     return head + sum(parameter.numel() for parameter in stack.parameters())
 
 
-def training_memory(front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float) -> float:
-    """Estimate the bytes of a float32 training step over so many seconds of audio, padding counted as audio.
+def training_memory(
+    front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float, bfloat16: bool = False
+) -> float:
+    """Estimate the bytes of a training step over so many seconds of audio, padding counted as audio.
 
-    With D directions of H hidden units over d dims in a layer, 4 bytes each:
-    parameters: four times (themselves, gradients, two moments of AdamW);
-    a frame and layer: D (d + 6 H) kept by the LSTM (`asr_lstm.lstm.kernels.autograd`), and 1 D H by the norm;
-    a frame, once: D (10 H + d) in the backward pass of the widest layer, D H before the head, and 4 times
-    the units for logits, log-probabilities and their gradients;
-    a sample: 2, the waveform and a copy. The spectrogram is freed before the peak.
+    With D directions of H hidden units (P after a projection) over d dims in a layer, bytes in float32 and in
+    bfloat16:
+    parameters: 16 each (themselves, gradients, two moments of AdamW), or 20 with rounded copies of two of these;
+    a frame and layer: 4 (d + 6 D H), or 2 d + 16 D H, kept by the LSTM (`asr_lstm.lstm.kernels`);
+    a frame of the layer that the backward pass is in: 4 (d + 6 D H), or 6 d + 14 D H, which is most in the last layer
+    where frames are not reduced;
+    a frame, once: 8 D P before the head and 16 for each unit: logits, log-probabilities and their gradients.
+    Before all that the front end takes 12 bytes for each point of the Fourier transform of each of its own frames, and
+    8 a sample. These are free again when the encoder begins, which finds use for about half of them.
 
-    Python and torch themselves come on top, about 0.6 GiB. Measured peaks lay between 0.97 and 1.25 times the rest
-    (3 layers of 256 and 5 of 384, 60 and 240 s).
+    It was 0.85 to 1.15 times the measured peak (2 and 3 layers of 64 to 192, 24 to 80 s, either type). Python
+    and torch themselves come on top, about 0.6 GiB. Projection and normalisation inside the cell run through a plain
+    loop that keeps several times as much, which is not counted.
     """
     directions = 2 if encoder.bidirectional else 1
-    outputs = directions * encoder.hidden
-    widths = [front_end.dims] + [outputs] * (encoder.layers - 1)
-    kept = sum(directions * (dims + 6 * encoder.hidden) + outputs for dims in widths)
-    once = directions * (10 * encoder.hidden + max(widths)) + outputs + 4 * units
-    samples = seconds * front_end.config.rate if front_end.config.kind == "log_mel" else 0
+    outputs = directions * (encoder.projection or encoder.hidden)
+    wide = directions * encoder.hidden
     (frames,) = encoder_frames(front_end, [seconds])
-    numbers = frames * (kept + once) + 2 * samples
-    parameters = count_parameters(front_end.dims, encoder, units=units)
-    return _FLOAT_BYTES * (_TRAINED_COPIES * parameters + numbers)
+    dims, kept, peak = front_end.dims, 0, 0
+    for factor in [*encoder.time_reduction, 1] if encoder.time_reduction else [1] * encoder.layers:
+        kept += frames * (2 * dims + 16 * wide if bfloat16 else 4 * (dims + 6 * wide))
+        peak = max(peak, kept + frames * (6 * dims + 14 * wide if bfloat16 else 4 * (dims + 6 * wide)))
+        frames = -(-frames // factor)
+        dims = outputs * factor if encoder.reduction == "concat" else outputs
+    copies = _TRAINED_COPIES + (1 if bfloat16 else 0)
+    parameters = copies * count_parameters(front_end.dims, encoder, units=units)
+    training = peak + _FLOAT_BYTES * (parameters + frames * (2 * outputs + 4 * units))
+    hearing = _hearing_memory(front_end, seconds)
+    return max(training, hearing) + _NOT_REUSED * min(training, hearing)
+
+
+def _hearing_memory(front_end: FrontEnd, seconds: float) -> float:
+    """Bytes that the front end takes while it makes a spectrogram: windows, spectrum, its squares."""
+    if not isinstance(front_end, LogMel):
+        return 0.0
+    samples = seconds * front_end.config.rate
+    frames = samples / front_end.config.hop_samples
+    points = int(front_end.points)
+    return _FLOAT_BYTES * (3 * points * frames + 2 * samples)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asr_lstm.corpora.validate import NO_TEXT, Dropped
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig, FrontEnd, make_front_end
 from asr_lstm.manifest import Utterance
+from asr_lstm.manifest_index import count_speakers, durations_of, summarise, take
 from asr_lstm.model import EncoderConfig
 from asr_lstm.preflight.memory import count_parameters, encoder_frames, training_memory
-from asr_lstm.units import BLANK, SPACE_SYMBOL, Units
+from asr_lstm.units import BLANK, SPACE_SYMBOL, CharacterUnits, Units
 
 # What a `Dropped.reason` begins with, beside those of `corpora.validate`.
 NO_DURATION = "no duration"
@@ -76,7 +79,7 @@ class Preflight:
         figures: the kept data in numbers.
     """
 
-    kept: list[Utterance]
+    kept: Sequence[Utterance]
     dropped: list[Dropped]
     warnings: list[str]
     figures: Figures
@@ -126,25 +129,75 @@ def check_training_data(
     Raises:
         DataError: transcripts with characters that the units lack, or nothing that could be kept.
     """
-    _check_characters(utterances, units, manifest=manifest)
+    needs = _needs(utterances, units, manifest=manifest)
     front_end = make_front_end(features)
-    kept: list[Utterance] = []
-    targets: list[list[int]] = []
-    dropped: list[Dropped] = []
-    for utterance in utterances:
-        target = units.encode(utterance.text, utterance.id)
-        if reason := _unusable(utterance, target, front_end, speed=speed):
-            dropped.append(Dropped(utterance.id, utterance.path, reason))
-        else:
-            kept.append(utterance)
-            targets.append(target)
-    if not kept:
+    durations = durations_of(utterances)
+    fastest = (durations / (1 + speed)).tolist()
+    frames = np.array(encoder_frames(front_end, fastest, factor=encoder.time_factor), np.int64)
+    usable = (needs.units > 0) & (durations > 0) & (frames >= needs.frames)
+    rejected, rows = np.flatnonzero(~usable), np.flatnonzero(usable)
+    left_out = take(utterances, rejected)
+    dropped = [
+        Dropped(
+            utterance.id,
+            utterance.path,
+            _reason(utterance, int(needs.units[row]), int(frames[row]), int(needs.frames[row]), speed=speed),
+        )
+        for row, utterance in zip(rejected.tolist(), left_out, strict=True)
+    ]
+    if not len(rows):
         reason = f"the first: {dropped[0].id}, {dropped[0].reason}" if dropped else "it has none"
         raise DataError(f"{manifest}: no utterance can be used ({reason}); correct durations and transcripts")
+    kept = take(utterances, rows) if dropped else utterances
+    counts = needs.counts - _needs(left_out, units, manifest=manifest).counts
     figures = _figures(
-        kept, targets, units, front_end, encoder=encoder, speed=speed, batch_seconds=batch_seconds
+        kept,
+        needs.units[rows],
+        counts,
+        units,
+        front_end,
+        encoder=encoder,
+        speed=speed,
+        batch_seconds=batch_seconds,
     )
     return Preflight(kept, dropped, _warnings(figures, batch_seconds=batch_seconds), figures)
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What transcripts ask for.
+
+    Attributes:
+        units: (rows,) of each transcript.
+        frames: (rows,) that CTC needs for it: see `frames_needed`.
+        counts: how often each unit's id occurs in all of them.
+    """
+
+    units: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    counts: Counter[int]
+
+
+def _needs(utterances: Sequence[Utterance], units: Units, *, manifest: str | Path) -> _Needs:
+    """What the transcripts ask for; of characters an index has counted all that.
+
+    Raises:
+        DataError: transcripts with characters that the units lack.
+    """
+    if isinstance(units, CharacterUnits):
+        known = summarise(utterances, units.normaliser)
+        if known.counts.keys() <= set(units.symbols):
+            length = known.columns.characters.astype(np.int64)
+            ids = {symbol: index for index, symbol in enumerate(units.symbols, start=1)}
+            counts = Counter({ids[character]: number for character, number in known.counts.items()})
+            return _Needs(length, length + known.columns.doubled, counts)
+    _check_characters(utterances, units, manifest=manifest)
+    targets = [units.encode(utterance.text, utterance.id) for utterance in utterances]
+    return _Needs(
+        np.array([len(target) for target in targets], np.int64),
+        np.array([frames_needed(target) for target in targets], np.int64),
+        Counter(unit for target in targets for unit in target),
+    )
 
 
 def _check_characters(utterances: Sequence[Utterance], units: Units, *, manifest: str | Path) -> None:
@@ -162,23 +215,17 @@ def _check_characters(utterances: Sequence[Utterance], units: Units, *, manifest
         )
 
 
-def _unusable(
-    utterance: Utterance, target: Sequence[int], front_end: FrontEnd, *, speed: float
-) -> str | None:
-    """Why training cannot use an utterance, or None."""
-    if not target:
+def _reason(utterance: Utterance, units: int, frames: int, needed: int, *, speed: float) -> str:
+    """Why training cannot use an utterance."""
+    if not units:
         return f"{NO_TEXT}: nothing is left of it after normalisation"
     if not utterance.duration > 0:
         return f"{NO_DURATION}: its manifest row says {utterance.duration:g} s"
-    (frames,) = encoder_frames(front_end, [utterance.duration / (1 + speed)])
-    needed = frames_needed(target)
-    if frames < needed:
-        fastest = f" at {1 + speed:g} times the speed" if speed else ""
-        return (
-            f"{TOO_SHORT}: {utterance.duration:.2f} s give {frames} frames{fastest}, CTC needs {needed} "
-            "(units and a blank between equal ones)"
-        )
-    return None
+    fastest = f" at {1 + speed:g} times the speed" if speed else ""
+    return (
+        f"{TOO_SHORT}: {utterance.duration:.2f} s give {frames} frames{fastest}, CTC needs {needed} "
+        "(units and a blank between equal ones)"
+    )
 
 
 def frames_needed(target: Sequence[object]) -> int:
@@ -188,7 +235,8 @@ def frames_needed(target: Sequence[object]) -> int:
 
 def _figures(
     kept: Sequence[Utterance],
-    targets: Sequence[Sequence[int]],
+    lengths: NDArray[np.int64],
+    counts: Counter[int],
     units: Units,
     front_end: FrontEnd,
     *,
@@ -196,37 +244,40 @@ def _figures(
     speed: float,
     batch_seconds: float,
 ) -> Figures:
-    durations = [utterance.duration for utterance in kept]
-    counts = Counter(unit for target in targets for unit in target)
-    rates = [len(target) / duration for target, duration in zip(targets, durations, strict=True)]
-    longest = max(durations)
+    durations = durations_of(kept)
+    rates = lengths / durations
+    outliers = find_outliers(rates)
+    longest = float(durations.max())
     # An utterance longer than a batch makes one by itself; few short ones do not fill one. Speed stretches them.
     seconds = max(longest, min(batch_seconds, len(kept) * longest)) / (1 - speed)
     return Figures(
         utterances=len(kept),
-        hours=sum(durations) / 3600,
-        speakers=len({utterance.speaker for utterance in kept} - {""}),
-        shortest=min(durations),
+        hours=math.fsum(durations.tolist()) / 3600,
+        speakers=count_speakers(kept),
+        shortest=float(durations.min()),
         longest=longest,
         unit_counts={
             units.decode([unit]) or SPACE_SYMBOL: counts[unit] for unit in range(len(units)) if unit != BLANK
         },
-        units_per_second=statistics.median(rates),
-        outliers=[(kept[index].id, rates[index]) for index in find_outliers(rates)],
+        units_per_second=float(np.median(rates)),
+        outliers=[
+            (utterance.id, float(rates[row]))
+            for row, utterance in zip(outliers, take(kept, np.array(outliers, np.int64)), strict=True)
+        ],
         parameters=count_parameters(front_end.dims, encoder, units=len(units)),
         memory_gib=training_memory(front_end, encoder, units=len(units), seconds=seconds) / _GIB,
     )
 
 
-def find_outliers(rates: Sequence[float]) -> list[int]:
+def find_outliers(rates: Sequence[float] | NDArray[np.float64]) -> list[int]:
     """The indices of rates (above 0) far from the median: by the median absolute deviation of their logs."""
     if len(rates) < _ENOUGH_FOR_OUTLIERS:
         return []
-    logs = [math.log(rate) for rate in rates]
-    median = statistics.median(logs)
-    deviation = _MAD_TO_DEVIATION * statistics.median(abs(value - median) for value in logs)
-    bound = max(_OUTLIER_DEVIATIONS * deviation, _LEAST_OUTLIER)
-    return [index for index, value in enumerate(logs) if abs(value - median) > bound]
+    logs = np.log(np.asarray(rates, np.float64))
+    away = np.abs(logs - np.median(logs))
+    bound = max(_OUTLIER_DEVIATIONS * _MAD_TO_DEVIATION * float(np.median(away)), _LEAST_OUTLIER)
+    found: list[int] = np.flatnonzero(away > bound).tolist()
+    return found
 
 
 def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:

@@ -3,59 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
+from asr_lstm.confusions import count_confusions, most
 from asr_lstm.pages import Markup, columns, joined, paragraph, table
 from asr_lstm.pages.axes import number
 from asr_lstm.report_page.source import SplitData
-from asr_lstm.scoring import Edit
-
-Key = TypeVar("Key", str, tuple[str, str])
 
 MAX_ROWS = 15  # of each table; what stands farther down costs little each
-
-
-@dataclass
-class Confusions:
-    """Counts over all utterances of a split.
-
-    Attributes:
-        substituted: (said, heard) pairs.
-        deleted: words that were missed.
-        inserted: words that nobody said.
-        said: how often each word was said.
-    """
-
-    substituted: Counter[tuple[str, str]] = field(default_factory=Counter)
-    deleted: Counter[str] = field(default_factory=Counter)
-    inserted: Counter[str] = field(default_factory=Counter)
-    said: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def wrong(self) -> Counter[str]:
-        """How often each word that was said was missed or taken for another."""
-        counts = Counter(self.deleted)
-        for (word, _), count in self.substituted.items():
-            counts[word] += count
-        return counts
-
-
-def count_confusions(alignments: Iterable[Sequence[Edit]]) -> Confusions:
-    """Count the errors of alignments."""
-    counts = Confusions()
-    for edits in alignments:
-        for edit in edits:
-            if edit.kind != "insert":
-                counts.said[edit.reference] += 1
-            if edit.kind == "substitute":
-                counts.substituted[edit.reference, edit.hypothesis] += 1
-            elif edit.kind == "delete":
-                counts.deleted[edit.reference] += 1
-            elif edit.kind == "insert":
-                counts.inserted[edit.hypothesis] += 1
-    return counts
 
 
 def confusion_tables(data: SplitData) -> Markup:
@@ -71,9 +26,10 @@ def confusion_tables(data: SplitData) -> Markup:
     def cost(count: int) -> str:
         return f"{100 * count / max(words, 1):.2f}"
 
-    pairs = [(*pair, number(count), cost(count)) for pair, count in _most(counts.substituted)]
+    pairs = [(*pair, number(count), cost(count)) for pair, count in most(counts.substituted, limit=MAX_ROWS)]
     wrong = [
-        (word, number(counts.said[word]), number(count), cost(count)) for word, count in _most(counts.wrong)
+        (word, number(counts.said[word]), number(count), cost(count))
+        for word, count in most(counts.wrong, limit=MAX_ROWS)
     ]
     summary = (
         f"{number(errors)} errors in {number(words)} words: {number(substituted)} taken for another word "
@@ -96,15 +52,10 @@ def confusion_tables(data: SplitData) -> Markup:
 
 
 def _words(title: str, header: str, counts: Counter[str], cost: Callable[[int], str]) -> Markup:
-    rows = [(word, number(count), cost(count)) for word, count in _most(counts)]
+    rows = [(word, number(count), cost(count)) for word, count in most(counts, limit=MAX_ROWS)]
     return _titled(title, (header, "times", "points"), rows, align="lrr")
 
 
 def _titled(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -> Markup:
     shown = table(headers, rows, align=align) if rows else paragraph("none", style="faint")
     return Markup(f'<div class="keep"><h3>{title}</h3>\n{shown}</div>\n')
-
-
-def _most(counts: Counter[Key]) -> list[tuple[Key, int]]:
-    """The most frequent, ties in the order of the alphabet so that a report repeats."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_ROWS]

@@ -74,7 +74,7 @@ def hear(bundle: Bundle, utterance: Utterance, *, load: Loader) -> Hearing:
         features=features.reshape(-1, config.bands)[:frames].numpy(),
         spans=spans,
         sureness=sureness.numpy(),
-        stack=config.stack,
+        stack=config.stack * bundle.model.time_factor,
         frame_seconds=seconds,
         text=bundle.units.decode([span.unit for span in spans]),
         whole=whole,

@@ -132,7 +132,7 @@ def _measured(source: Source) -> Markup:
     hours = "" if results.train_hours_of_audio is None else f"{results.train_hours_of_audio:.2f}"
     facts = [
         ("recipe", results.recipe),
-        ("command", Markup(f"<code>{escape(results.command)}</code>")),
+        ("command", _command(results.command)),
         ("seed", results.seed),
         ("measured", _measured_at(source)),
         ("device", results.device),
@@ -148,9 +148,15 @@ def _measured(source: Source) -> Markup:
     return joined([columns(stack(card, split_rates(results)), shown), _rates(source)])
 
 
+def _command(command: str) -> Markup:
+    """A command whose lines break between its words only, and not after the dashes of an option."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in command.split(" "))
+    return Markup(f'<code class="command">{words}</code>')
+
+
 def _metric(name: str, value: object) -> tuple[str, str] | None:
     """A figure of results.json as people write it; None where it is more than a figure."""
-    title = name.replace("_", " ")
+    title = " ".join({"wer": "WER", "cer": "CER"}.get(word, word) for word in name.split("_"))
     if isinstance(value, float):
         rate = name.endswith(("wer", "cer"))
         return title, f"{100 * value:.2f} %" if rate else number(value)

@@ -48,7 +48,7 @@ def test_options_are_those_of_the_corpus(source: Path, capsys: pytest.CaptureFix
     ("arguments", "said"),
     [
         ([], "nothing is not a corpus"),
-        (["foldr", "in"], "foldr is not a corpus; say prepare CORPUS SOURCE with one of folder"),
+        (["foldr", "in"], "foldr is not a corpus; say prepare CORPUS SOURCE with one of digits"),
         (["folder"], "source"),
         (["folder", "in", "--shuffle", "1"], "--shuffle"),
         (["folder", "in", "--dev", "many"], "dev"),
@@ -80,5 +80,35 @@ def test_help_names_the_corpora_and_their_options(source: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("name", list(CORPORA))
-def test_each_corpus_takes_an_output_and_a_source(name: str) -> None:
-    assert list(inspect.signature(find_function(CORPORA[name])).parameters)[:2] == ["output", "source"]
+def test_each_corpus_takes_an_output_and_a_source_unless_it_is_made(name: str) -> None:
+    first, second, *_ = inspect.signature(find_function(CORPORA[name])).parameters
+    assert first == "output"
+    assert second == ("lang" if name == "synthetic" else "source")
+
+
+def test_text_files_become_speech(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("espeakng_loader")
+    Path("a.txt").write_text("Goedemorgen allemaal.\n", encoding="utf-8")
+    Path("b.txt").write_text("Tot morgen dan maar.\n", encoding="utf-8")
+    few = ["--hours", "0.002", "--speakers", "2", "--rate", "8000", "--words_a_minute", "[100,120]"]
+    made = prepare_command(
+        ["synthetic", "--lang", "nl", "--text", "a.txt", "b.txt", *few, "--acoustics", "null"]
+    )
+    assert made == 0
+    assert capsys.readouterr().out == "train\texp/synthetic/manifests/train.jsonl\n"
+    rows = read_manifest("exp/synthetic/manifests/train.jsonl")
+    assert {row.text for row in rows} == {"Goedemorgen allemaal.", "Tot morgen dan maar."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lang", "nl"], "required: text"),
+        (["--text", "a.txt"], "lang"),
+        (["--lang", "nl", "--text", "a.txt", "--hours", "-1"], "hours"),
+    ],
+)
+def test_a_mistake_about_speech_is_one_line(source: Path, arguments: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        prepare_command(["synthetic", *arguments])
+    assert "\n" not in str(caught.value)

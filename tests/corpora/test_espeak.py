@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import builtins
-import io
 import json
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def without_espeak(monkeypatch):
 
 
 def run_worker(job: dict) -> tuple[int, dict]:
-    command = [sys.executable, "-m", "asr_lstm.corpora.espeak"]
+    command = [sys.executable, "-m", "asr_lstm.corpora.espeak_pool"]
     process = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
     return process.returncode, json.loads(process.stdout)
 
@@ -219,14 +218,14 @@ def test_worker_reports_an_error(tmp_path):
     assert "nobody" in answer["error"]
 
 
-def test_main_in_process(tmp_path, monkeypatch, capsys):
+def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     job = {"voice": {"language": "en"}, "files": {"file/x.flac": "no"}, "folder": str(tmp_path), "seed": 1}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(job | {"acoustics": None})))
-    assert espeak.main() == 1
-    assert "cannot write" in json.loads(capsys.readouterr().out)["error"]
+    status, answer = run_worker(job | {"acoustics": None})
+    assert status == 1
+    assert "cannot write" in answer["error"]
 
 
 def test_worker_does_not_import_torch():
-    code = "import asr_lstm.corpora.espeak, sys; sys.exit('torch' in sys.modules or 'librosa' in sys.modules)"
+    code = "import asr_lstm.corpora.espeak_pool, sys; sys.exit('torch' in sys.modules or 'librosa' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,13 +18,18 @@ import pytest
 import soundfile
 
 from asr_lstm.config import load_recipe
-from asr_lstm.corpora import Prepared
+from asr_lstm.corpora import Prepared, folder, kaldi, pairs, rows, tables, validate
 from asr_lstm.corpora.folder import prepare_folder
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.manifest import Utterance, read_manifest
 from asr_lstm.units import CharacterUnits, Normaliser
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "folder"
+# What a line of dropped.tsv may begin its reason with.
+_REASONS = {
+    *("NO_TEXT", "MISSING", "UNREADABLE", "UNTRUE_DURATION", "DUPLICATE", "NOT_UTF8", "TOO_LONG"),
+    *("UNKNOWN_SPLIT", "BROKEN_ROW", "UNREADABLE_TEXT", "UNREADABLE_FOLDER"),
+}
 
 
 @functools.lru_cache
@@ -192,6 +197,44 @@ def test_splits_that_are_given_are_kept(source: Path, tmp_path: Path, layout: st
     assert counts == {"train": 25, "dev": 5, "test": 10}
     if layout in ("folders", "kaldi"):
         assert {row.speaker for row in splits["test"]} == {"spk6", "spk7"}
+
+
+def test_names_of_splits_mean_nothing_within_a_split(source: Path, tmp_path: Path) -> None:
+    for split, speaker in (("train", 0), ("train/test", 1), ("train/train", 2), ("dev", 3), ("test", 4)):
+        (source / split).mkdir(exist_ok=True)
+        (source / f"spk{speaker}").rename(source / split / f"spk{speaker}")
+    _record(source / "train" / "loose.wav")
+    splits = _read(prepare_folder(tmp_path / "m", source=source))
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 16, "dev": 5, "test": 5}
+
+
+@pytest.mark.parametrize("target", [".", "..", "../my recordings"])
+def test_links_named_as_splits_that_lead_back_are_none(source: Path, tmp_path: Path, target: str) -> None:
+    for name in ("train", "dev", "test"):
+        (source / name).symlink_to(target)
+    splits = _read(prepare_folder(tmp_path / "m", source=source))
+    ids = [row.id for rows in splits.values() for row in rows]
+    assert sorted(ids) == [f"spk{s}/{n}" for s in range(8) for n in range(5)]
+
+
+def test_a_link_back_from_within_a_split_brings_no_other_split_into_it(source: Path, tmp_path: Path) -> None:
+    for split, speaker in (("train", 0), ("dev", 1), ("valid", 2), ("test", 3)):
+        (source / split).mkdir()
+        (source / f"spk{speaker}").rename(source / split / f"spk{speaker}")
+        (source / split / "dev").symlink_to("..")
+        (source / split / "train").symlink_to(source.parent)
+    splits = _read(prepare_folder(tmp_path / "m", source=source))
+    speakers = {split: {row.speaker for row in rows} for split, rows in splits.items()}
+    assert speakers == {"train": {"spk0"}, "dev": {"spk1", "spk2"}, "test": {"spk3"}}
+
+
+def test_a_split_of_an_earlier_run_does_not_stay(source: Path, tmp_path: Path) -> None:
+    prepare_folder(tmp_path / "m", source=source)
+    for name in ("notes.jsonl", "validated.jsonl", "test.txt"):
+        (tmp_path / "m" / name).touch()
+    prepare_folder(tmp_path / "m", source=source, test=0.0)
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {"train.jsonl", "dev.jsonl", "notes.jsonl", "validated.jsonl", "test.txt"}
 
 
 def test_several_tables_are_not_guessed_among(source: Path, tmp_path: Path) -> None:
@@ -365,6 +408,39 @@ def test_a_folder_that_is_read_only_is_enough(source: Path, tmp_path: Path) -> N
             path.chmod(0o755)
 
 
+def test_a_folder_without_permission_is_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> os.stat_result:  # as for all that lies in it
+        if isinstance(path, str | Path) and Path(path).parent == source:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *arguments, **options)
+
+    def shut(path: Any = ".") -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, shut)
+        with pytest.raises(DataError) as caught:
+            prepare_folder(tmp_path / "m", source=source)
+    assert str(caught.value) == f"{source}: cannot read the folder (Permission denied); change its mode"
+
+
+def test_a_table_that_json_can_write_and_a_manifest_cannot(source: Path, tmp_path: Path) -> None:
+    rows = [{"path": f"spk{n}/0.wav", "text": "x", "speaker": f"s{n}", "mood": "glad"} for n in range(8)]
+    rows[1]["speaker"], rows[2]["mood"], rows[3]["lang"] = "\ud800", "\udfff", "\ud900"
+    (source / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = _read(prepare_folder(tmp_path / "m", source=source))
+    assert sorted(row.speaker for part in splits.values() for row in part) == ["s0", "s4", "s5", "s6", "s7"]
+    lines = (tmp_path / "m" / "dropped.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines] == ["spk1/0", "spk2/0", "spk3/0"]
+    assert all("not UTF-8: a manifest cannot hold its name, its text" in line for line in lines)
+
+
 def test_an_output_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     _record(source / "no text.wav", None)
@@ -447,7 +523,23 @@ def test_the_same_text_composed_and_decomposed_gives_the_same_units() -> None:
         assert composed == decomposed
 
 
-# --- the recipe
+# --- the recipe and what is written about it
+
+
+def test_the_page_on_own_recordings_names_every_reason_and_the_usual_columns() -> None:
+    page = (RECIPE.parents[1] / "docs" / "own_recordings.md").read_text(encoding="utf-8")
+    reasons = {
+        value
+        for module in (folder, kaldi, pairs, rows, tables, validate)
+        for name, value in vars(module).items()
+        if name in _REASONS
+    }
+    assert len(reasons) == len(_REASONS)
+    assert [reason for reason in reasons if f"| `{reason}` |" not in page] == []
+    for names in (tables._PATH, tables._TEXT, tables._SPEAKER, tables._OFFSET, tables._DURATION, tables._END):
+        assert f"`{names[0]}`" in page
+    assert all(f"`{name}`" in page for name in filter(None, tables._AUDIO_FOLDERS))
+    assert all(name in page for name in (*tables.TABLE_SUFFIXES, kaldi.RECORDINGS, folder.DROPPED_NAME))
 
 
 def test_the_recipe_passes_its_environment_on() -> None:

@@ -56,6 +56,25 @@ def test_a_recording_that_is_not_there_is_listed(data: Path) -> None:
     assert [(item.id, item.path.name) for item in listing.dropped] == [("rec1", "one.wav")]
 
 
+def test_of_two_lines_of_one_name_the_first_counts_and_the_second_is_listed(data: Path) -> None:
+    for name, line in (("wav.scp", "rec1 audio files/two.wav"), ("text", "rec1 SOMETHING ELSE")):
+        with (data / name).open("a") as file:
+            file.write(f"{line}\n")
+    (data / "utt2spk").write_text("rec1 anna\nrec1 anna\nrec1 bob\n")
+    listing = read_kaldi(data)
+    assert next((row.path.name, row.text, row.speaker) for row in listing.rows) == (
+        "one.wav",
+        "HELLO  WORLD",
+        "anna",
+    )
+    assert [(item.id, item.path.name) for item in listing.dropped] == [
+        ("rec1", "wav.scp"),
+        ("rec1", "text"),
+        ("rec1", "utt2spk"),
+    ]
+    assert listing.dropped[0].reason == "duplicate id: wav.scp has this name twice, the first line counts"
+
+
 def test_relative_names_may_begin_at_the_current_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data.parent)
     (data / "wav.scp").write_text("rec1 data/one.wav\n")

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asr_lstm.corpora.pairs import UNREADABLE_FOLDER, UNREADABLE_TEXT, read_pairs, walk_files
-from asr_lstm.corpora.validate import MISSING
+from asr_lstm.corpora.validate import DUPLICATE, MISSING
 from asr_lstm.errors import DataError
 
 
@@ -41,6 +42,16 @@ def test_a_loop_of_links_ends_and_other_links_are_followed(tmp_path: Path) -> No
     (source / "nowhere.wav").symlink_to("absent")
     files, _ = walk_files(source)
     assert sorted(path.name for path in files) == ["1.wav", "2.wav", "itself.wav", "nowhere.wav"]
+
+
+def test_a_link_to_what_lies_above_is_not_followed(tmp_path: Path) -> None:
+    source = tmp_path / "all" / "mine"
+    _touch(source, "1.wav")
+    _touch(tmp_path, "all/others/2.wav", "3.wav")
+    (source / "up").symlink_to("..")
+    (source / "far up").symlink_to(tmp_path)
+    for folder in (source, source / "up" / "mine"):
+        assert [path.name for path in walk_files(folder)[0]] == ["1.wav"]
 
 
 def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +99,24 @@ def test_of_two_recordings_of_one_name_the_lossless_one_comes_first(tmp_path: Pa
         "a.flac",
         "a.opus",
         "a.mp3",
+    ]
+
+
+@pytest.mark.parametrize(("audio", "text"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_match_whether_their_marks_are_composed_or_not(tmp_path: Path, audio: Any, text: Any) -> None:
+    name = "kůň č. 1"
+    _touch(tmp_path, f"{unicodedata.normalize(audio, name)}.wav", f"{unicodedata.normalize(text, name)}.txt")
+    listing = read_pairs(tmp_path)
+    assert [bool(row.text) for row in listing.rows] == [True]
+    assert listing.dropped == []
+
+
+def test_of_two_texts_of_one_name_the_second_is_listed(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.wav", "a.TXT", "a.txt")
+    listing = read_pairs(tmp_path)
+    assert [row.text for row in listing.rows] == ["text of a.TXT"]
+    assert [(item.path.name, item.reason) for item in listing.dropped] == [
+        ("a.txt", f"{DUPLICATE}: {tmp_path / 'a.TXT'} is the text of this name")
     ]
 
 

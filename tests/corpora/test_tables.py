@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,23 @@ def test_a_broken_row_costs_itself_alone(
     for item in listing.dropped:
         assert "t.csv:3" in (item.id, item.reason.rpartition("(")[2].rstrip(")"))
         assert item.reason.startswith((BROKEN_ROW, MISSING))
+
+
+@pytest.mark.parametrize(("disk", "table"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_with_marks_are_found_however_the_disk_writes_them(
+    tmp_path: Path, disk: Any, table: Any
+) -> None:
+    on_disk, written = (unicodedata.normalize(form, "žluťoučký kůň") for form in (disk, table))
+    _audio(tmp_path, f"clips/{on_disk}.wav")
+    (row,) = read_table(_table(tmp_path, "t.csv", f"path,text\n{written},x\n")).rows
+    assert row.path == tmp_path / "clips" / f"{on_disk}.wav"
+
+
+def test_line_breaks_in_what_names_a_row_are_spaces(tmp_path: Path) -> None:
+    text = 'path,text,id,speaker\na.wav,x,"u\n1","anna\r\nb "\ngone.wav,x,"u\n2",c\n'
+    listing = read_table(_table(tmp_path, "t.csv", text))
+    assert [(row.id, row.speaker) for row in listing.rows] == [("u 1", "anna b")]
+    assert [item.id for item in listing.dropped] == ["u 2"]
 
 
 def test_names_with_spaces_quotes_and_line_breaks(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr_lstm.decoding.beam import BeamConfig, BeamDecoder
 from asr_lstm.decoding.greedy import greedy_decode
-from asr_lstm.decoding.hypotheses import Hypothesis
+from asr_lstm.decoding.hypothesis import Hypothesis
 from asr_lstm.errors import DataError
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.ngram import NgramModel

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from asr_lstm.decoding.confidence import agreement, draw_confidences, nbest_confidences, word_scores
-from asr_lstm.decoding.hypotheses import Hypothesis
+from asr_lstm.decoding.hypothesis import Hypothesis
 from asr_lstm.decoding.words import WordSpan
 
 

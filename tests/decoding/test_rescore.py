@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asr_lstm.decoding.beam import BeamConfig, BeamDecoder
-from asr_lstm.decoding.hypotheses import Hypothesis
+from asr_lstm.decoding.hypothesis import Hypothesis
 from asr_lstm.decoding.rescore import rescore
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.units import CharacterUnits

@@ -88,26 +88,49 @@ def test_versions_are_compared_as_pip_does(version: str, requirement: str, good:
     assert packages.satisfies(version, requirement) == good
 
 
-def test_the_list_of_last_resort_follows_setup_cfg() -> None:
+def _lines(text: str) -> list[str]:
+    """The requirements in a field of setup.cfg, without its comments."""
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def test_the_lists_are_those_of_setup_cfg() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    listed = config["options"]["install_requires"].strip().splitlines()
-    wanted = {packages.requirement_name(line) for line in listed if line and not line.startswith("#")}
-    assert {packages.requirement_name(line) for line in packages._NEEDED} <= wanted
-    pair = [line for line in listed if line.startswith(("torch=", "torchaudio="))]
-    assert tuple(pair) == packages._TORCH_PAIR
+    assert _lines(config["options"]["install_requires"]) == list(packages.NEEDED)
+    assert set(packages._TORCH_PAIR) <= set(packages.NEEDED)
+    extras = {extra: list(requirements) for extra, requirements, _ in packages.EXTRAS}
+    wanted = {extra: _lines(text) for extra, text in config["options.extras_require"].items()}
+    assert {extra: extras.get(extra) for extra in wanted} == wanted
+    # What stands there besides is something that the code would import, not a plan.
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "asr_lstm").rglob("*.py"))
+    for extra in extras.keys() - wanted.keys():
+        assert [
+            name for name in extras[extra] if f"import {packages.requirement_name(name)}\n" not in code
+        ] == []
+    versions = config["options"]["python_requires"]
+    assert versions == ">={}.{},<{}.{}".format(*packages._PYTHONS[0], *packages._PYTHONS[1])
 
 
-def test_without_its_own_list_the_packages_are_still_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise importlib.metadata.PackageNotFoundError(name)
+@pytest.mark.parametrize(("version", "said"), [(None, "not installed"), ("0.1", "0.1, where ")])
+def test_an_extra_that_is_missing_or_too_old_is_a_note_with_the_command(
+    version: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.metadata.version
 
-    monkeypatch.setattr(importlib.metadata, "requires", missing)
-    assert checks()["torchaudio"].state == "ok"
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    found = checks()
-    assert found["asr_lstm"].state == "note"
-    assert found["torchaudio"].state == found["numpy"].state == "BROKEN"
+    def other(name: str) -> str:
+        if name not in ("espeakng-loader", "ruff", "mypy"):
+            return real(name)
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", other)
+    assert doctor_command() == 0
+    out = capsys.readouterr().out
+    assert f"note   synthetic        espeakng-loader {said}" in out
+    assert f"-> {sys.executable} -m pip install 'espeakng-loader>=0.2.4'\n" in out
+    assert f"note   dev              ruff {said}" in out
+    assert f"-> {sys.executable} -m pip install 'ruff>=0.8' 'mypy>=1.13'\n" in out
 
 
 def test_extras_are_no_needs() -> None:
@@ -176,7 +199,6 @@ def test_without_a_package_the_rest_is_still_told(lacking: str, broken: str) -> 
     ("owner", "name"),
     [
         (importlib.metadata, "version"),
-        (importlib.metadata, "requires"),
         (importlib, "import_module"),
         (os, "cpu_count"),
         (os, "sysconf"),

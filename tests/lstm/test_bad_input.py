@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asr_lstm.lstm import VariationalLSTM
+from asr_lstm.lstm.kernels import native
 
 BATCH, FRAMES, DIMS, HIDDEN = 3, 5, 4, 6
 LENGTHS = torch.tensor([5, 2, 4])
@@ -41,6 +42,15 @@ def make_inputs() -> Tensor:
 def test_impossible_lengths(lengths: Tensor, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         make_stack()(make_inputs(), lengths)
+
+
+def test_what_is_no_tensor_is_refused_by_name() -> None:
+    numbers: Any = [5, 2, 4]
+    with pytest.raises(ValueError, match=r"^lengths must be a tensor of integers, not a list"):
+        make_stack()(make_inputs(), numbers)
+    nested: Any = make_inputs().tolist()
+    with pytest.raises(ValueError, match=r"^inputs must be a tensor \(batch, frames, 4\), not a list"):
+        make_stack()(nested, LENGTHS)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
@@ -96,9 +106,27 @@ def test_autocast_runs_in_either_half_precision(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"layer_norm": True}, {"time_reduction": (2,)}, {"shortcut": "highway"}]
+    "options",
+    [
+        {},
+        {"layer_norm": True},
+        {"time_reduction": (2,)},
+        {"shortcut": "highway"},
+        {"projection": 3},
+        {"cell_norm": True},
+        {"peepholes": True, "coupled_gates": True},
+        {"zoneout_cell": 0.2, "zoneout_state": 0.2},
+        {"candidate_dropout": 0.2, "step_dropout": 0.2, "weight_dropout": 0.2},
+    ],
+    ids=lambda options: " ".join(options) or "plain",
 )
-def test_nan_in_one_sequence_reaches_no_other(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("native_kernel", [True, False])
+@pytest.mark.parametrize("low", [False, True])
+def test_nan_in_one_sequence_reaches_no_other(
+    options: dict[str, Any], native_kernel: bool, low: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native_kernel:
+        monkeypatch.setattr(native, "usable", lambda *tensors: False)
     torch.manual_seed(0)
     stack = VariationalLSTM(DIMS, HIDDEN, layers=2, layer_dropout=0.2, state_dropout=0.2, **options)
     clean, soiled = make_inputs(), make_inputs()
@@ -107,7 +135,8 @@ def test_nan_in_one_sequence_reaches_no_other(options: dict[str, Any]) -> None:
     for inputs in (clean, soiled):
         torch.manual_seed(3)
         inputs.requires_grad_()
-        outputs = stack(inputs, LENGTHS)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            outputs = stack(inputs, LENGTHS)
         (gradient,) = torch.autograd.grad(outputs[1:].sum(), inputs)
         found.append([outputs[1:], gradient[1:]])
     assert bool(outputs[0].isnan().any())

@@ -55,8 +55,9 @@ def test_no_compiler_at_all(
     assert "no C++ compiler" in caplog.text
 
 
-def test_the_environment_keeps_it_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASR_LSTM_KERNEL", "portable")
+@pytest.mark.parametrize("name", ["portable", "torch"])
+def test_the_environment_keeps_it_off(fresh: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("ASR_LSTM_KERNEL", name)
     assert not native.usable(torch.zeros(1))
     assert not fresh.exists()
 
@@ -124,6 +125,34 @@ def test_two_processes_may_compile_at_once(fresh: Path, copied: Path) -> None:
     ]
     assert [process.communicate()[0].strip() for process in running] == ["42", "42"]
     assert [path.suffix for path in fresh.iterdir()] == [".so"]
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix", reason="a shell script as compiler")
+def test_one_that_is_killed_while_it_compiles_holds_nobody_up(
+    fresh: Path, copied: Path, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 1 || kill -KILL $PPID\n')
+    compiler.chmod(0o755)
+    code = "from asr_lstm.lstm.kernels import build; build.library()"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(fresh.parent), "CXX": str(compiler)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -9
+    (left,) = fresh.iterdir()
+    assert left.is_dir()
+    assert loaded().answer() == 42
+    assert left.exists()  # as it would be where that process still ran
+    fresh.joinpath(next(path.name for path in fresh.glob("*.so"))).unlink()
+    os.utime(left, (0, 0))
+    assert loaded().answer() == 42
+    assert [path.suffix for path in fresh.iterdir()] == [".so"]
+
+
+@needs_compiler
+def test_a_damaged_library_is_made_anew(fresh: Path, copied: Path) -> None:
+    fresh.mkdir()
+    build._compiled(shutil.which("g++") or shutil.which("clang++") or "").write_bytes(b"not a library")
+    assert loaded().answer() == 42
 
 
 @needs_compiler

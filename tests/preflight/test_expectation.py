@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,16 @@ def test_each_point_has_a_source() -> None:
 def test_no_hours_are_a_programmers_mistake() -> None:
     with pytest.raises(ValueError, match="hours"):
         expected_wer(0, words=10)
+
+
+def test_what_was_measured_here_is_there_and_named_as_synthetic() -> None:
+    own = [point for point in OPEN_POINTS if point.system.startswith("this toolkit")]
+    results = Path(__file__).parents[2].joinpath("recipes", "librispeech", "RESULTS.md").read_text("utf-8")
+    assert len(own) > 1
+    for point in own:
+        assert "SYNTHETIC" in point.system
+        assert not point.ranged
+        assert all(
+            f"{100 * rate:.1f}" in results and f"{point.hours:g} h" in results
+            for rate in (point.low, point.high)
+        )

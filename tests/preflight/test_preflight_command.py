@@ -11,7 +11,8 @@ import soundfile
 
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.preflight.command import preflight_command
-from asr_lstm.preflight.corpus import find_manifests, read_splits
+from asr_lstm.preflight.corpus import find_manifests, read_splits, sets_of_splits
+from asr_lstm.preflight.leakage import check_sentences
 from asr_lstm.units import Normaliser
 
 
@@ -157,3 +158,32 @@ def test_splits_are_named_after_their_files_and_training_comes_first(tmp_path: P
         (f"{tmp_path.name}/dev", True),
         ("other/dev", False),
     ]
+
+
+def test_folds_are_compared_each_within_itself(tmp_path: Path) -> None:
+    texts = {name: [f"{name} says {word} here today" for word in ("one", "two", "three")] for name in "abc"}
+    for held_out in "abc":
+        folder = tmp_path / "folds" / held_out / "manifests"
+        folder.mkdir(parents=True)
+        kept = [text for name in "abc" if name != held_out for text in texts[name]]
+        write_split(folder, "train", texts=kept)
+        write_split(folder, "test", texts=texts[held_out])
+    manifests = find_manifests([tmp_path / "folds"])
+    splits = read_splits(manifests, normaliser=Normaliser())
+    assert {split.name for split in splits} == {
+        f"{name}/{kind}" for name in "abc" for kind in ("train", "test")
+    }
+    sets = sets_of_splits(splits)
+    assert [{split.name for split in part} for part in sets] == [{f"{n}/train", f"{n}/test"} for n in "abc"]
+    assert check_sentences(splits), "all of them compared as one set would share sentences"
+    assert not any(check_sentences(part) for part in sets)
+
+
+def test_splits_of_one_corpus_may_stand_in_several_folders(tmp_path: Path) -> None:
+    paths = []
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        paths.append(write_split(tmp_path / name, name, texts=["the very same sentence stands here"]))
+    splits = read_splits(paths, normaliser=Normaliser())
+    assert sets_of_splits(splits) == [splits]
+    assert check_sentences(sets_of_splits(splits)[0])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,13 +180,45 @@ def test_parameters_are_those_of_the_model(encoder: EncoderConfig) -> None:
 
 
 def test_memory_of_a_small_case_by_hand() -> None:
-    # 1 s is 101 frames, 51 pairs of 8 dims; D = 2, H = 3, 5 units.
+    # 1 s is 101 frames, 51 pairs of 8 dims; D = 2, H = 3, 5 units. The front end takes 16000 / 160 transforms of 512
+    # points, and far more than the model.
     front_end = make_front_end(FeatureConfig(mels=4, stack=2))
     encoder = EncoderConfig(layers=1, hidden=3, layer_norm=False)
     parameters = 2 * 4 * 3 * (8 + 3 + 1) + (6 + 1) * 5
-    frame = 2 * (8 + 18) + 6 + 2 * (30 + 8) + 6 + 4 * 5
-    expected = 4 * (4 * parameters + 51 * frame + 2 * 16000)
+    hearing = 100 * 12 * 512 + 8 * 16000
+    kept, once = 4 * (8 + 6 * 6), 8 * 6 + 16 * 5
+    expected = hearing + 0.5 * (16 * parameters + 51 * (2 * kept + once))
     assert training_memory(front_end, encoder, units=5, seconds=1.0) == expected
+    kept, back = 2 * 8 + 16 * 6, 6 * 8 + 14 * 6
+    expected = hearing + 0.5 * (20 * parameters + 51 * (kept + back + once))
+    assert training_memory(front_end, encoder, units=5, seconds=1.0, bfloat16=True) == expected
+
+
+def test_memory_of_a_pyramid_by_hand() -> None:
+    """8 frames of 2 dims, then 4 of 2 * 2 * 3, then 2 of those."""
+    front_end = make_front_end(FeatureConfig(kind="frames", dims=2, hop_ms=125.0, stack=1))
+    encoder = EncoderConfig(layers=3, hidden=3, layer_norm=False, time_reduction=(2, 2))
+    first, later = 4 * (2 + 36), 4 * (12 + 36)
+    peak = max(8 * 2 * first, 8 * first + 4 * 2 * later, 8 * first + 4 * later + 2 * 2 * later)
+    expected = peak + 16 * count_parameters(2, encoder, units=5) + 2 * (8 * 6 + 16 * 5)
+    assert training_memory(front_end, encoder, units=5, seconds=1.0) == expected
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's peak")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("time_reduction", ["()", "(2, 2)"])
+def test_memory_is_within_a_fifth_of_what_a_training_process_takes(
+    precision: str, time_reduction: str
+) -> None:
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("memory_of_training.py")), precision, time_reduction],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    measured, estimate = map(float, run.stdout.split())
+    assert 0.8 < estimate / measured < 1.25
 
 
 def test_memory_is_that_of_the_longest_batch() -> None:

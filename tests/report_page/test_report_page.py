@@ -99,7 +99,7 @@ def test_the_page_says_what_was_measured(experiment: Path) -> None:
         "asr-lstm recipe tones",
         "a processor",
         "1.5 minutes",
-        "best dev wer12.50 %",
+        "best dev WER12.50 %",
         "2023-11-14 22:13 UTC",
     ):
         assert expected in said

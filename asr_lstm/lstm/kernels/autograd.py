@@ -44,7 +44,8 @@ class LSTMFunction(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Gradients with respect to rows and leaves."""
         count = len(Leaves._fields)
-        leaves, kept = Leaves(*ctx.saved_tensors[:count]), ctx.saved_tensors[count:]
+        saved = ctx.saved_tensors  # once: where a layer is recomputed, that happens here
+        leaves, kept = Leaves(*saved[:count]), saved[count:]
         if grad is None:
             directions, _, recurrent = leaves.weight_hh.shape
             grad = leaves.weight_hh.new_zeros(len(ctx.call.plan.frame), directions, recurrent)

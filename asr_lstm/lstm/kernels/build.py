@@ -1,9 +1,10 @@
 """The C++ kernel's library: compiled once on first use, kept, and found again.
 
 It is kept in the user's cache (XDG_CACHE_HOME, ~/.cache), named after the sources, the compiler and the processor,
-and put there in one move: two processes may compile at once.
+and put there in one move: two processes may compile at once, and one that is killed leaves no lock for the next. Of
+torch it needs nothing but memory, so that another version of it finds the same library.
 
-ASR_LSTM_KERNEL=portable keeps this kernel off; CXX names the compiler.
+ASR_LSTM_KERNEL=portable (or torch) keeps this kernel off; CXX names the compiler.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 log = logging.getLogger(f"{__package__}.native")  # of the kernel, which is what it speaks of
@@ -25,6 +27,7 @@ _FOLDER = Path(__file__).parent
 _SOURCE = _FOLDER / "native.cpp"
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 _COMPILE_SECONDS = 300  # it takes 4 where cores are idle; a compiler that hangs must not hang training
+_UNFINISHED = "compiling-"  # how folders begin that a compiler writes to
 
 
 class Layer(ctypes.Structure):
@@ -48,7 +51,7 @@ class Layer(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None where it is not wanted or cannot be had; then one line says so."""
-    if os.environ.get("ASR_LSTM_KERNEL", "") == "portable":
+    if os.environ.get("ASR_LSTM_KERNEL", "") in ("portable", "torch"):
         return None
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
@@ -57,7 +60,7 @@ def library() -> ctypes.CDLL | None:
         )
         return None
     try:
-        return _declared(ctypes.CDLL(str(_compiled(compiler))))
+        return _declared(_loaded(compiler))
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
         log.info("the C++ kernel cannot be compiled (%s): LSTM layers run in plain torch", reason)
@@ -90,6 +93,26 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
+def _loaded(compiler: str) -> ctypes.CDLL:
+    path = _compiled(compiler)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # damaged, as by a disk that was full: make it anew
+        path.unlink(missing_ok=True)
+        return ctypes.CDLL(str(_compiled(compiler)))
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes left that were killed while they compiled."""
+    for folder in cache.glob(f"{_UNFINISHED}*"):
+        try:
+            old = time.time() - folder.stat().st_mtime > 2 * _COMPILE_SECONDS
+        except OSError:  # another process was faster
+            continue
+        if old:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _compiled(compiler: str) -> Path:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_COMPILE_SECONDS
@@ -102,7 +125,8 @@ def _compiled(compiler: str) -> Path:
         return target
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=cache)
+        _sweep(cache)
+        folder = tempfile.mkdtemp(prefix=_UNFINISHED, dir=cache)
     except OSError:  # no home to write to: compile for this process alone
         folder = tempfile.mkdtemp()
         target = Path(folder) / "kept.so"

@@ -87,6 +87,8 @@ def plan_packing(lengths: Tensor, *, frames: int, device: torch.device | str | N
     Raises:
         ValueError: `lengths` is empty, not one-dimensional, not of integers, or holds a value outside 1 .. frames.
     """
+    if not isinstance(lengths, Tensor):
+        raise ValueError(f"lengths must be a tensor of integers, not a {type(lengths).__name__}")
     device = lengths.device if device is None else torch.device(device)
     if lengths.ndim != 1 or len(lengths) == 0:
         raise ValueError(f"lengths must be a non-empty vector (batch,), not of shape {tuple(lengths.shape)}")

@@ -1,0 +1,118 @@
+"""Synthetic speech to begin with: a model learns to align on it before it meets the few recordings there are.
+
+CTC on little real speech spends most of its updates on finding out which stretch of sound belongs to which letter
+(docs/bootstrap.md has measurements). espeak-ng says the training transcripts, and other texts, in hundreds of voices
+in a few minutes. What is learned from that begins the training on real speech; the synthetic speech itself is no
+part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr_lstm.config import Recipe
+    from asr_lstm.corpora import Prepared
+
+# Rooms, noises and levels far beyond those of one studio: what synthetic voices lack in variety.
+_REVERBERATION_TIME = (0.1, 0.5)  # seconds
+_DIRECT_TO_REVERBERANT = (3.0, 20.0)  # dB
+_SIGNAL_TO_NOISE = (8.0, 40.0)  # dB
+_NOISE_COLOUR = (0.0, 2.0)
+_LEVEL = (-32.0, -12.0)  # dBFS
+_SILENCE = (0.1, 0.8)  # seconds
+_DEV_HOURS = 0.1  # of other voices, to see that it learns
+
+# A child's vocal tract is a third shorter than a man's, and espeak-ng has no children.
+VOCAL_TRACT = 0.2
+SPEED = 0.15
+# With a new voice each minute there is nothing to learn by heart.
+DROPOUT = 0.05
+
+
+@dataclass(frozen=True)
+class BootstrapConfig:
+    """Synthetic speech to learn from before the training data.
+
+    Attributes:
+        hours: of it; 0 for none.
+        lang: a language of espeak-ng; `en` stands for all accents of English.
+        text: files with further sentences to speak, or prose; the training transcripts are always spoken.
+        epochs: passes over it.
+        learning_rate: at the end of the warm-up.
+        batch_seconds: length of a batch.
+    """
+
+    hours: float = 0.0
+    lang: str = "en"
+    text: list[str] = field(default_factory=list)
+    epochs: int = 1
+    learning_rate: float = 3e-3
+    batch_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.hours < 0:
+            raise ValueError(f"bootstrap.hours must not be below 0, but is {self.hours}")
+        for name in ("epochs", "learning_rate", "batch_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"bootstrap.{name} must be above 0, not {getattr(self, name)}")
+
+
+def bootstrap_recipe(recipe: Recipe) -> Recipe:
+    """The recipe that learns from the synthetic speech: the same model, with little dropout and more variation."""
+    config = recipe.bootstrap
+    return replace(
+        recipe,
+        bootstrap=BootstrapConfig(),
+        augment=replace(
+            recipe.augment,
+            speed=max(recipe.augment.speed, SPEED),
+            vocal_tract=max(recipe.augment.vocal_tract, VOCAL_TRACT),
+        ),
+        encoder=replace(recipe.encoder, layer_dropout=DROPOUT, state_dropout=DROPOUT),
+        data=replace(recipe.data, batch_seconds=config.batch_seconds),
+        training=replace(
+            recipe.training, epochs=config.epochs, learning_rate=config.learning_rate, max_minutes=0.0
+        ),
+    )
+
+
+def speak_transcripts(
+    config: BootstrapConfig, transcripts: Sequence[str], *, output: Path, seed: int
+) -> Prepared:
+    """Make the synthetic speech: the manifests `train` and `dev` below `output`.
+
+    Args:
+        config: how much, in which language, and what else is said.
+        transcripts: of the training data; none of dev's or test's may be among them.
+        output: folder.
+        seed: of voices, rooms and noise.
+
+    Raises:
+        ConfigError: espeak-ng is not installed or has no such language.
+        DataError: no sentence that it can speak.
+    """
+    from asr_lstm.corpora.espeak import Acoustics
+    from asr_lstm.corpora.spoken_text import prepare_spoken_text
+
+    acoustics = Acoustics(
+        reverberation_time=_REVERBERATION_TIME,
+        direct_to_reverberant=_DIRECT_TO_REVERBERANT,
+        signal_to_noise=_SIGNAL_TO_NOISE,
+        noise_colour=_NOISE_COLOUR,
+        level=_LEVEL,
+        silence=_SILENCE,
+    )
+    return prepare_spoken_text(
+        output,
+        lang=config.lang,
+        text=list(config.text),
+        sentences=transcripts,
+        hours=config.hours,
+        dev=_DEV_HOURS,
+        acoustics=acoustics,
+        seed=seed,
+    )

@@ -1,0 +1,108 @@
+"""Beginning from a trained bundle instead of from chance, as `training.init` asks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr_lstm.bundle import CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME, load_bundle
+from asr_lstm.errors import ConfigError
+from asr_lstm.features import FeatureConfig
+from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.stages import content_digest
+from asr_lstm.units import BLANK, Units
+
+log = logging.getLogger(__name__)
+
+
+def initialise(
+    model: Recogniser, units: Units, *, features: FeatureConfig, encoder: EncoderConfig, bundle: str | Path
+) -> None:
+    """Copy the weights of a bundle's encoder into a model, and those rows of its head whose units both have.
+
+    The normalisation of the front end stays the model's own, fitted to the new data: other microphones and
+    rooms are what one fine-tunes for. Rows of units that the bundle lacks stay as they were drawn; a log line
+    names what was replaced.
+
+    Args:
+        model: changed in place.
+        units: of the model.
+        features: of the model; those of the bundle must be the same.
+        encoder: of the model; that of the bundle must be the same, dropout and zoneout aside.
+        bundle: the folder.
+
+    Raises:
+        ConfigError: there is no such bundle, or its features or its encoder are others.
+    """
+    old = load_bundle(bundle)
+    differing = _differing("features", asdict(old.features), asdict(features))
+    differing += _differing("encoder", _structure(old.encoder), _structure(encoder))
+    if differing:
+        raise ConfigError(
+            f"training.init: {bundle} is another model than the recipe's: {', '.join(differing)}; "
+            "say in the recipe what the bundle has, or leave training.init out"
+        )
+    model.encoder.load_state_dict(old.model.encoder.state_dict())
+    rows = {symbol: row for row, symbol in enumerate(_symbols(old.units), start=1)}
+    kept, new = [(BLANK, BLANK)], []
+    for row, symbol in enumerate(_symbols(units), start=1):
+        if symbol in rows:
+            kept.append((row, rows.pop(symbol)))
+        else:
+            new.append(symbol)
+    here, there = (list(column) for column in zip(*kept, strict=True))
+    with torch.no_grad():
+        model.head.weight[here] = old.model.head.weight[there]
+        model.head.bias[here] = old.model.head.bias[there]
+    log.info(
+        "began from %s: its encoder and %d of %d units; new: %s; left out: %s",
+        bundle,
+        len(kept),
+        len(units),
+        " ".join(map(repr, new)) or "none",
+        " ".join(map(repr, rows)) or "none",
+    )
+
+
+def bundle_digest(bundle: str | Path) -> str:
+    """A digest of a bundle's contents, its card aside.
+
+    Raises:
+        ConfigError: there is no such bundle.
+    """
+    try:
+        return " ".join(
+            content_digest(Path(bundle) / name) for name in (CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME)
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"training.init: {bundle}: not a model ({error.strerror}); give the folder that training wrote"
+        ) from error
+
+
+def _structure(encoder: EncoderConfig) -> dict[str, Any]:
+    """The settings that decide which weights there are and how they are used, not those of regularisation."""
+    settings = asdict(encoder)
+    return {
+        name: value for name, value in settings.items() if not name.endswith("dropout") and "zone" not in name
+    }
+
+
+def _differing(section: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [
+        f"{section}.{name} {old.get(name)} there, {value} here"
+        for name, value in new.items()
+        if old.get(name) != value
+    ]
+
+
+def _symbols(units: Units) -> list[str]:
+    """What each unit after the blank is called."""
+    symbols: list[str] = list(getattr(units, "symbols", ()))
+    if len(symbols) != len(units) - 1:
+        raise ConfigError(f"training.init: units of kind {units.kind} have no names to match; leave it out")
+    return symbols

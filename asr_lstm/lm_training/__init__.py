@@ -1,0 +1,1 @@
+"""Training LSTM language models with Lightning."""

@@ -1,0 +1,249 @@
+"""What `tools/bench_lstm.py` compares: shapes, cases, and the modules that run them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from asr_lstm.lstm import VariationalLSTM
+from asr_lstm.lstm.kernels import native
+
+OURS, PACKED, DENSE, HASTE, FLASH = "ours", "nn.LSTM packed", "nn.LSTM dense", "haste", "FlashRNN"
+NATIVE, TORCH = "native", "torch"  # our kernels: the C++ one, and the one in plain torch
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+NONE, FULL = "none", "full"
+
+RATE = 0.1
+KINDS = (
+    "input_dropout",
+    "layer_dropout",
+    "step_dropout",
+    "state_dropout",
+    "candidate_dropout",
+    "weight_dropout",
+    "zoneout_cell",
+    "zoneout_state",
+)
+# Full variational dropout: input, between layers, recurrent state (Gal & Ghahramani 2016).
+FULL_KINDS = ("input_dropout", "layer_dropout", "state_dropout")
+# The packages of the peers that may be there or not; neither is on the CPU what it is on a GPU.
+PACKAGES = {HASTE: "haste_pytorch", FLASH: "flashrnn"}
+_DIRECTIONS = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A stack of bidirectional layers and a batch for it; lengths are uniform from half of `frames` to all.
+
+    Attributes:
+        layers: of the stack.
+        hidden: units a direction.
+        input: dims of a frame.
+        batch: sequences.
+        frames: of the longest one.
+    """
+
+    layers: int = 3
+    hidden: int = 256
+    input: int = 240
+    batch: int = 16
+    frames: int = 400
+
+    def __str__(self) -> str:
+        return f"{self.layers}x{self.hidden}, input {self.input}, batch {self.batch}, {self.frames} frames"
+
+    def make_batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs (batch, frames, input) and lengths (batch,), the same at each call."""
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(self.batch, self.frames, self.input, generator=generator)
+        shortest = max(1, self.frames // 2)
+        lengths = torch.randint(shortest, self.frames + 1, (self.batch,), generator=generator)
+        lengths[0] = self.frames
+        return inputs, lengths
+
+    def operations(self) -> float:
+        """Floating-point operations of the matrix products of a training step, over the real frames alone.
+
+        A multiplication and an addition for each weight of W_ih and W_hh and each frame, and twice that on the way
+        back: once for the gradient of what was multiplied, once for the weight's.
+        """
+        outputs = _DIRECTIONS * self.hidden
+        sizes = [self.input] + [outputs] * (self.layers - 1)
+        weights = sum(_DIRECTIONS * 4 * self.hidden * (size + self.hidden) for size in sizes)
+        return 3.0 * 2.0 * weights * int(self.make_batch()[1].sum())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the comparison.
+
+    Attributes:
+        engine: whose layers.
+        kernel: ours are named, of others it is "torch's own" or the package's.
+        dtype: float32, or bfloat16 by torch.autocast.
+        dropout: "none", "full", or one of `KINDS`.
+    """
+
+    engine: str
+    kernel: str
+    dtype: str = FLOAT32
+    dropout: str = NONE
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.kernel}, {self.dtype}, {self.dropout}"
+
+
+def reference_cases() -> list[Case]:
+    """All that runs at the reference shape, the packages beside torch where they are installed."""
+    ours = [
+        Case(OURS, NATIVE, dtype, dropout)
+        for dtype in (FLOAT32, BFLOAT16)
+        for dropout in (NONE, FULL, *KINDS)
+    ]
+    plain = [Case(OURS, TORCH, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
+    packages = [
+        Case(name, "its own") for name, package in PACKAGES.items() if importlib.util.find_spec(package)
+    ]
+    # Packed sequences leave the fast path in either type: in bfloat16 a step takes as long.
+    return [*ours, *plain, Case(PACKED, "its own", FLOAT32, "layer_dropout"), *_dense(), *packages]
+
+
+def size_cases() -> list[Case]:
+    """What runs at every other size: packed takes minutes a step there."""
+    return [Case(OURS, NATIVE, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)] + _dense()
+
+
+def _dense() -> list[Case]:
+    return [Case(DENSE, "its own", dtype) for dtype in (FLOAT32, BFLOAT16)]
+
+
+class Engine:
+    """A case's layers, ready to run over padded batches."""
+
+    def __init__(self, case: Case, shape: Shape) -> None:
+        torch.manual_seed(0)
+        self.case = case
+        self._module = _MAKERS[case.engine](case, shape)
+
+    def train_step(self, inputs: Tensor, lengths: Tensor) -> None:
+        """A forward and a backward pass, the gradient of the inputs included."""
+        self._module.train()
+        self._module.zero_grad(set_to_none=True)
+        with self._kernel():
+            self._run(inputs.detach().requires_grad_(), lengths).sum().backward()
+
+    def infer(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The outputs (batch, frames, 2 * hidden) in evaluation, without gradients."""
+        self._module.eval()
+        with self._kernel(), torch.inference_mode():
+            return self._run(inputs, lengths)
+
+    def _run(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.case.dtype == BFLOAT16):
+            outputs: Tensor = self._module(inputs, lengths)
+        return outputs
+
+    @contextlib.contextmanager
+    def _kernel(self) -> Iterator[None]:
+        """Our plain kernel is what serves where the C++ one does not."""
+        if (self.case.engine, self.case.kernel) != (OURS, TORCH):
+            yield
+            return
+        with mock.patch.object(native, "usable", return_value=False):
+            yield
+
+
+class _Packed(nn.Module):
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        sequences = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(sequences)[0], batch_first=True, total_length=inputs.shape[1])[0]
+
+
+class _Dense(nn.Module):
+    """Over padding as if it were speech: fast, and wrong for all sequences but the longest."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        outputs: Tensor = self.lstm(inputs)[0]
+        return outputs
+
+
+class _BothWays(nn.Module):
+    """Layers of one direction, two side by side, the second over flipped frames, padding included."""
+
+    def __init__(self, make: Callable[[int], nn.Module], shape: Shape) -> None:
+        super().__init__()
+        sizes = [shape.input] + [_DIRECTIONS * shape.hidden] * (shape.layers - 1)
+        self.layers = nn.ModuleList(nn.ModuleList(make(size) for _ in range(_DIRECTIONS)) for size in sizes)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        for pair in self.layers:
+            forwards, backwards = list(pair.children())
+            inputs = torch.cat([forwards(inputs)[0], backwards(inputs.flip(1))[0].flip(1)], dim=2)
+        return inputs
+
+
+class _FlashLayer(nn.Module):
+    """FlashRNN's LSTM of one head, whose blocks of recurrent weights are then the whole matrix."""
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.inputs = nn.Linear(size, 4 * hidden, bias=False)
+        self.recurrent = nn.Parameter(torch.randn(4, 1, hidden, hidden) / hidden**0.5)
+        self.bias = nn.Parameter(torch.zeros(4, 1, hidden))
+        self.run = importlib.import_module(PACKAGES[FLASH]).flashrnn
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
+        products = self.inputs(inputs).view(*inputs.shape[:2], 4, 1, self.hidden)
+        # "vanilla" is what of it runs on a CPU.
+        states, _ = self.run(
+            products, self.recurrent, self.bias, function="lstm", backend="vanilla", dtype=FLOAT32
+        )
+        return states[0].flatten(2), None
+
+
+def _make_ours(case: Case, shape: Shape) -> nn.Module:
+    kinds = {NONE: (), FULL: FULL_KINDS}.get(case.dropout, (case.dropout,))
+    rates = {kind: RATE for kind in kinds}
+    return VariationalLSTM(shape.input, shape.hidden, layers=shape.layers, **rates)  # type: ignore[arg-type]
+
+
+def _torch_lstm(case: Case, shape: Shape) -> nn.LSTM:
+    return nn.LSTM(
+        shape.input,
+        shape.hidden,
+        num_layers=shape.layers,
+        dropout=RATE if case.dropout == "layer_dropout" and shape.layers > 1 else 0.0,
+        bidirectional=True,
+        batch_first=True,
+    )
+
+
+def _make_haste(case: Case, shape: Shape) -> nn.Module:
+    haste = importlib.import_module(PACKAGES[HASTE])
+    return _BothWays(lambda size: haste.LSTM(size, shape.hidden, batch_first=True), shape)
+
+
+_MAKERS: dict[str, Callable[[Case, Shape], nn.Module]] = {
+    OURS: _make_ours,
+    PACKED: lambda case, shape: _Packed(_torch_lstm(case, shape)),
+    DENSE: lambda case, shape: _Dense(_torch_lstm(case, shape)),
+    HASTE: _make_haste,
+    FLASH: lambda case, shape: _BothWays(lambda size: _FlashLayer(size, shape.hidden), shape),
+}
