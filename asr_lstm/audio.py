@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from asr_lstm.errors import AudioError
 from asr_lstm.manifest import Utterance
+from asr_lstm.shards import extracted, is_sharded
 
 MIN_SECONDS = 0.1  # shorter than any spoken word; less is a click, or a cut gone wrong
 SAMPLE_RATE = 16000  # Hz; what speech corpora come in, and speech holds little above its 8 kHz
@@ -98,14 +100,15 @@ def read_audio(
 def load_utterance(
     utterance: Utterance, *, rate: int = SAMPLE_RATE, min_seconds: float = MIN_SECONDS
 ) -> Samples:
-    """Read what a manifest's row names, float32 `(samples,)`; errors as in `read_audio`."""
-    return read_audio(
-        utterance.path,
-        rate=rate,
-        offset=utterance.offset,
-        duration=utterance.duration,
-        min_seconds=min_seconds,
-    )
+    """Read what a manifest's row names, of a file or a shard: float32 `(samples,)`; errors as in `read_audio`."""
+    with extracted(utterance) if is_sharded(utterance) else nullcontext(utterance.path) as path:
+        return read_audio(
+            path,
+            rate=rate,
+            offset=utterance.offset,
+            duration=utterance.duration,
+            min_seconds=min_seconds,
+        )
 
 
 def audio_info(path: str | Path) -> AudioInfo:

@@ -1,117 +1,190 @@
-"""Audio in few large files instead of a million small ones: tar archives with a manifest that says where each lies.
+"""Audio in few large files instead of a million small ones: tar archives, and a manifest that says where each lies.
 
-A shard is a plain tar (as WebDataset reads it: NUMBER.flac beside NUMBER.json with the row), in the manifest's order.
-The manifest written beside the shards names each recording as SHARD.tar/MEMBER and says where its bytes stand, so that
-any row is one read at a known place, and rows in order are read from one end of a shard to the other. Files are copied
-as they are: training hears the same, and draws the same batches, as from the files themselves.
+A shard is a plain tar in the manifest's order, NUMBER.flac beside NUMBER.json with its text, as WebDataset reads it.
+The manifest beside the shards names each recording as SHARD.tar/MEMBER and says where its bytes stand: any row is one
+read at a known place, and rows in order are read from one end of a shard to the other. Files are copied as they are:
+training draws the same batches and hears the same as from the files themselves, and a saved place means the same.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import sys
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.files import atomic_write
 from asr_lstm.manifest import Utterance, iter_manifest, write_manifest
 
-log = logging.getLogger(__name__)
-
-SHARD_MIB = 1024  # an hour of 16-bit audio takes 110 MiB, as FLAC half of that
+SHARD_MIB = 1024  # 18 hours of speech as FLAC
 _MIB = 2**20
-_FIELD = "shard"  # of a manifest's row: the first byte in the archive, and how many
+_FIELD = "shard_bytes"  # of a row: the first byte of the recording in its archive, and how many there are
+_MEMORY = Path("/dev/shm")
 
 
 def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -> int:
     """Copy the audio of a manifest into tar archives, and write the manifest that finds it there.
 
-    An interrupted command goes on with the shard it was at. What the archives hold is the files as they are, each once,
-    however many rows are cut from it.
+    The archives hold the files as they are, each once, however many rows are cut from it. An interrupted command goes
+    on with the archive that it was at.
 
     Args:
         manifest: of what to copy.
         output: folder for shard-000000.tar, ... and the new manifest, which keeps its name.
-        shard_mib: size at which a new archive is begun.
+        shard_mib: size at which the next archive is begun.
 
     Returns:
-        0, or 1 where files could not be read: these are listed, and their rows left out.
+        0, or 1 where files could not be read: they are listed, and their rows left out.
 
     Raises:
         ConfigError: `shard_mib` is below 1, or the output is the manifest's own folder.
-        DataError: the manifest cannot be read, or the folder not be written to.
+        DataError: the manifest or not one of its files can be read, or the folder cannot be written to.
     """
     if shard_mib < 1:
         raise ConfigError(f"shard_mib: at least 1, not {shard_mib}")
     if output.resolve() == manifest.parent.resolve():
         raise ConfigError(f"{output}: the manifest itself is there; name another folder")
-    failed: list[str] = []
-    rows = list(_sharded(manifest, output, limit=shard_mib * _MIB, failed=failed))
+    rows: list[Utterance] = []
+    failed: dict[Path, str] = {}
+    for number, part in enumerate(_parts(iter_manifest(manifest), shard_mib * _MIB)):
+        path = output.resolve() / f"shard-{number:06d}.tar"
+        names = {
+            source: f"{place:08d}" for place, source in enumerate(dict.fromkeys(row.path for row in part))
+        }
+        if not _is_whole(path, names):
+            failed |= _write_shard(path, part, names)
+        else:
+            failed |= {source: "cannot be read" for source in names if not source.is_file()}
+        rows += _find(path, part, names)
     if not rows:
-        raise DataError(f"{manifest}: not one of its files could be read; the first: {failed[0] if failed else '-'}")
+        raise DataError(f"{manifest}: not one of its files can be read; check the paths in it")
     write_manifest(output / manifest.name, rows)
-    for line in failed:
-        print(line, file=sys.stderr)
-    print(f"{output / manifest.name}: {len(rows)} rows, {len(failed)} left out")
+    for source, reason in failed.items():
+        print(f"{source}: {reason}; left out", file=sys.stderr)
+    print(f"{output / manifest.name}\t{len(rows)} rows")
     return 1 if failed else 0
 
 
-def _sharded(manifest: Path, output: Path, *, limit: int, failed: list[str]) -> Iterator[Utterance]:
-    """The rows as they stand in the shards, which are written on the way."""
-    folder = output.resolve()
-    number = 0
-    waiting: list[Utterance] = []
+def _parts(rows: Iterator[Utterance], limit: int) -> Iterator[list[Utterance]]:
+    """Rows in order, so many at a time as have files of `limit` bytes; rows of one file that follow stay together."""
+    part: list[Utterance] = []
+    sources: set[Path] = set()
     size = 0
-    seen: set[Path] = set()
-    for utterance in iter_manifest(manifest):
-        if size >= limit and utterance.path not in seen:
-            yield from _shard(folder / f"shard-{number:06d}.tar", waiting, failed)
-            number, waiting, size, seen = number + 1, [], 0, set()
-        if utterance.path not in seen:
-            seen.add(utterance.path)
-            size += utterance.path.stat().st_size if utterance.path.is_file() else 0
-        waiting.append(utterance)
-    yield from _shard(folder / f"shard-{number:06d}.tar", waiting, failed)
+    for row in rows:
+        if row.path not in sources:
+            if size >= limit:
+                yield part
+                part, sources, size = [], set(), 0
+            sources.add(row.path)
+            size += row.path.stat().st_size if row.path.is_file() else 0
+        part.append(row)
+    yield part
 
 
-def _shard(path: Path, utterances: list[Utterance], failed: list[str]) -> Iterator[Utterance]:
-    """Write one archive, if it is not there with just these rows, and give its rows."""
-    contents: dict[Path, bytes | None] = {}
-    for utterance in utterances:
-        if utterance.path not in contents:
-            contents[utterance.path] = None
-    names = {source: f"{index:08d}{source.suffix.lower()}" for index, source in enumerate(contents)}
-    if not _is_whole(path, names):
-        with atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-            for source, name in names.items():
-                try:
-                    content = source.read_bytes()
-                except OSError as error:
-                    log.debug("%s: %s", source, error)
-                    continue
-                _add(archive, name, content)
-                described = [item for item in utterances if item.path == source] if len(names) < 2 else ()
-                del described
-                _add(archive, f"{name.partition('.')[0]}.json", json.dumps({"source": str(source)}).encode())
+def _write_shard(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) -> dict[Path, str]:
+    """Write one archive whole or not at all; returns the files that cannot be read, with the reason."""
+    texts = {row.path: row.text for row in reversed(rows)}
+    failed = {}
+    with atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for source, name in names.items():
+            try:
+                content = source.read_bytes()
+            except OSError as error:
+                failed[source] = error.strerror or "cannot be read"
+                continue
+            about = json.dumps({"source": str(source), "text": texts[source]}).encode()
+            for member, data in ((f"{name}{source.suffix.lower()}", content), (f"{name}.json", about)):
+                header = tarfile.TarInfo(member)
+                header.size = len(data)
+                archive.addfile(header, io.BytesIO(data))
+    return failed
+
+
+def _is_whole(path: Path, names: dict[Path, str]) -> bool:
+    """Whether an archive is there that holds just these files, of the sizes that they have now."""
+    wanted = {
+        name: (str(source), source.stat().st_size) for source, name in names.items() if source.is_file()
+    }
+    sizes: dict[str, int] = {}
+    sources: dict[str, str] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name, _, kind = member.name.partition(".")
+                if kind == "json":
+                    described = archive.extractfile(member)
+                    sources[name] = json.load(described)["source"] if described else ""
+                else:
+                    sizes[name] = member.size
+    except (OSError, tarfile.TarError, ValueError, KeyError):
+        return False
+    return {name: (sources.get(name), size) for name, size in sizes.items()} == wanted
+
+
+def _find(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) -> Iterator[Utterance]:
+    """The rows as they stand in an archive, without those of files that are not in it."""
     with tarfile.open(path) as archive:
-        places = {member.name: (member.offset_data, member.size) for member in archive}
-    for utterance in utterances:
-        name = names[utterance.path]
-        if name not in places:
-            failed.append(f"{utterance.path}: cannot be read; left out ({utterance.id})")
-            continue
-        yield Utterance(
-            path / name,
-            utterance.text,
-            utterance.duration,
-            utterance.offset,
-            utterance.speaker,
-            utterance.id,
-            utterance.lang,
-            utterance.extra | {_FIELD: list(places[name])},
-        )
+        places = {member.name: [member.offset_data, member.size] for member in archive}
+    for row in rows:
+        name = f"{names[row.path]}{row.path.suffix.lower()}"
+        if name in places:
+            yield replace(row, path=path / name, extra=row.extra | {_FIELD: places[name]})
+
+
+def is_sharded(utterance: Utterance) -> bool:
+    """Whether a row's recording lies in a shard."""
+    return _FIELD in utterance.extra
+
+
+def read_member(utterance: Utterance) -> bytes:
+    """The bytes of a row's recording, in one read.
+
+    Raises:
+        AudioError: the shard is missing or cut short, or the row does not say where in it.
+    """
+    shard = utterance.path.parent
+    place = utterance.extra[_FIELD]
+    if not (
+        isinstance(place, list)
+        and len(place) == 2
+        and all(type(value) is int and value >= 0 for value in place)
+    ):
+        raise AudioError(f"{utterance.path}: `{_FIELD}` must be two numbers of bytes, not {place!r}")
+    start, size = place
+    try:
+        with shard.open("rb", buffering=0) as file:
+            present = os.fstat(file.fileno()).st_size
+            file.seek(start)
+            content = file.read(size) if start + size <= present else b""
+    except OSError as error:
+        raise AudioError(
+            f"{utterance.path}: the shard cannot be read ({error.strerror}); check the path"
+        ) from error
+    if len(content) < size or not size:
+        raise AudioError(f"{utterance.path}: the shard ends before it; copy the shard again")
+    return content
+
+
+@contextmanager
+def extracted(utterance: Utterance) -> Iterator[Path]:
+    """A file with a row's recording, in memory where the system offers that, for as long as the block lasts.
+
+    Raises:
+        AudioError: as `read_member`; and what is raised in the block, with the recording's own name.
+    """
+    content = read_member(utterance)
+    folder = _MEMORY if _MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place, utterance.path.name)
+        path.write_bytes(content)
+        try:
+            yield path
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), str(utterance.path))) from error
