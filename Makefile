@@ -27,11 +27,15 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## a training step of the LSTM against torch.nn.LSTM
+bench: setup  ## the LSTM against torch.nn.LSTM, the beam search against others; FULL=1 for more sizes
 	$(BIN)/python tools/bench_lstm.py
+	$(BIN)/python tools/bench_decoding.py
 
 recipe-language_model: setup  ## LSTM language model of TEXT=file
 	$(BIN)/asr-lstm lm train --kind lstm --config recipes/language_model/characters.yaml $(if $(TEXT),--text "$(TEXT)") $(ARGS)
+
+recipe-dropout_study: setup  ## kinds of dropout side by side, on DATA=folder of digits
+	$(BIN)/asr-lstm study recipes/dropout_study $(ARGS)
 
 # Variables such as LIBRISPEECH=/path reach the recipe through the environment (`environment:` in its
 # recipe.yaml says which option each one sets); ARGS="--training.epochs 3" sets any option.

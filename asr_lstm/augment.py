@@ -22,6 +22,11 @@ _SHORTEST_DECAY, _LONGEST_DECAY = 0.05, 2.0
 # Which random numbers of an utterance's seed an effect takes, so that switching one on leaves the others as they
 # were. 0 is the speed's; `asr_lstm.vocal_tract` has 5.
 _ROOM, _NOISE, _GAIN, _TELEPHONE = 1, 2, 3, 4
+_EDGES, _EQUALISER = 6, 7
+# What stands before and after a recording that was cut less tightly: its own noise, so many decibels below the speech.
+_PAUSE_DB = (25.0, 50.0)
+# Cosines over the frequencies of a random equaliser: level, slope and slow bends, as microphones differ, but no notch.
+_EQUALISER_TERMS = 6
 _LAWS: tuple[Law, ...] = ("mu", "a")
 
 Samples = NDArray[np.float32]
@@ -31,12 +36,18 @@ Samples = NDArray[np.float32]
 class AugmentConfig:
     """What is done to training data, and to nothing else.
 
-    In this order: speed, room, noise, gain, telephone, vocal tract, masks. All but the masks are for audio.
+    In this order: edges (trim and pause), speed, equaliser, room, noise, gain, telephone, vocal tract, masks. All but
+    the masks are for audio.
 
     Attributes:
+        trim: at most this share is cut from each end, as in recordings that begin or end too late or too soon.
+            Where the rest is too short for the transcript, CTC passes over it.
+        pause: at most so many seconds of faint noise are put before and after.
         speed: how far the playing speed strays from 1 either way (0.1: 0.9 to 1.1); pitch moves with it.
         vocal_tract: how far the mel filters stray from their place either way (0.1: factors of 0.9 to 1.1), as
             if by a longer or shorter throat.
+        equaliser_db: standard deviation, in decibels, of each term of a smooth random change of the spectrum, as
+            between microphones. Where the features are centred by band (`features.centre`) it would be taken away.
         room: share of utterances heard in a simulated room.
         room_seconds: shortest and longest time in which the sound of these rooms falls by 60 dB.
         noise: share of utterances with noise added.
@@ -53,7 +64,10 @@ class AugmentConfig:
         time_share: at most this share of an utterance in one stretch.
     """
 
+    trim: float = 0.0
+    pause: float = 0.0
     speed: float = 0.1
+    equaliser_db: float = 0.0
     vocal_tract: float = 0.0
     room: float = 0.0
     room_seconds: tuple[float, float] = (0.2, 0.8)
@@ -70,12 +84,12 @@ class AugmentConfig:
     time_share: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("speed", "vocal_tract"):
+        for name in ("speed", "vocal_tract", "trim"):
             if not 0 <= getattr(self, name) < 0.5:
                 raise ValueError(
                     f"augment.{name} must be at least 0 and below 0.5, not {getattr(self, name)}"
                 )
-        for name in ("frequency_masks", "time_masks", "time_width"):
+        for name in ("frequency_masks", "time_masks", "time_width", "pause", "equaliser_db"):
             if getattr(self, name) < 0:
                 raise ValueError(f"augment.{name} must not be below 0, but is {getattr(self, name)}")
         for name in ("room", "noise", "gain", "telephone", "frequency_width", "time_share"):
@@ -95,7 +109,8 @@ class AugmentConfig:
     @property
     def beyond_speed(self) -> list[str]:
         """The effects on audio that are switched on, but for the speed, which is on unless switched off."""
-        return [name for name in ("vocal_tract", "room", "noise", "gain", "telephone") if getattr(self, name)]
+        names = ("trim", "pause", "equaliser_db", "vocal_tract", "room", "noise", "gain", "telephone")
+        return [name for name in names if getattr(self, name)]
 
 
 class WaveformAugmentation:
@@ -125,12 +140,17 @@ class WaveformAugmentation:
     def __call__(self, audio: Samples, seed: int) -> Samples:
         """Augment audio (samples,) in [-1, 1], which itself is left as it was.
 
-        Only the speed changes its length. Rooms keep its level; with room or noise it is scaled down where it would
+        Edges and speed change its length. Rooms keep its level; with room or noise it is scaled down where it would
         go beyond full scale. Silence stays silence.
         """
+        if self.config.trim or self.config.pause:
+            audio = self._cut_anew(audio, np.random.default_rng([seed, _EDGES]))
         audio = change_speed(audio, factor=draw_speed(seed, spread=self.config.speed))
         if not audio.any():
             return audio
+        if self.config.equaliser_db:
+            random = np.random.default_rng([seed, _EQUALISER])
+            audio = _within_full_scale(equalise(audio, random, deviation_db=self.config.equaliser_db))
         if self._rooms is not None and (random := _chance(seed, _ROOM, share=self.config.room)):
             audio = _within_full_scale(_in_a_room(audio, self._rooms, random))
         if self._noise is not None and (random := _chance(seed, _NOISE, share=self.config.noise)):
@@ -144,6 +164,15 @@ class WaveformAugmentation:
             audio = telephone(audio, rate=self._rate, law=_LAWS[random.integers(len(_LAWS))])
         return audio
 
+    def _cut_anew(self, audio: Samples, random: np.random.Generator) -> Samples:
+        """As if someone else had cut the recording: more off its ends, or pauses at them."""
+        first, last = (int(share * len(audio)) for share in random.uniform(0, self.config.trim, 2))
+        audio = audio[first : len(audio) - last]
+        level = math.sqrt(energy(audio) / max(len(audio), 1)) * 10 ** (-random.uniform(*_PAUSE_DB) / 20)
+        before, after = (round(part * self._rate) for part in random.uniform(0, self.config.pause, 2))
+        pauses = np.float32(level) * random.standard_normal(before + after, dtype=np.float32)
+        return np.concatenate([pauses[:before], audio, pauses[before:]])
+
 
 def make_augmentation(
     config: AugmentConfig, features: FeatureConfig, *, seed: int
@@ -154,6 +183,10 @@ def make_augmentation(
         ConfigError: frames, but effects on audio are asked for.
         DataError: as `WaveformAugmentation`.
     """
+    if config.equaliser_db and features.kind == "log_mel" and features.centred_by_band:
+        raise ConfigError(
+            "augment.equaliser_db: features centred by band do not hear it; say features.centre level"
+        )
     if features.kind == "log_mel":
         return WaveformAugmentation(config, rate=features.rate, seed=seed)
     if config.beyond_speed:
@@ -161,6 +194,23 @@ def make_augmentation(
             f"augment.{config.beyond_speed[0]} is for audio, but features.kind is `{features.kind}`; leave it out"
         )
     return None
+
+
+def equalise(audio: Samples, random: np.random.Generator, *, deviation_db: float) -> Samples:
+    """Audio (samples,) through a smooth random filter without delay; its gain in dB is a sum of a few cosines.
+
+    Args:
+        audio: at least one sample.
+        random: draws the weights of the cosines, which have periods from none to three over all frequencies.
+        deviation_db: standard deviation of each weight.
+    """
+    points = 2 ** math.ceil(math.log2(2 * len(audio)))  # twice as long, so that nothing wraps around
+    spectrum = np.fft.rfft(audio, points)
+    place = np.linspace(0.0, math.pi, len(spectrum))
+    weights = random.normal(0.0, deviation_db, _EQUALISER_TERMS)
+    gain_db = sum(weight * np.cos(term * place) for term, weight in enumerate(weights))
+    changed = np.fft.irfft(spectrum * 10 ** (gain_db / 20), points)[: len(audio)]
+    return np.asarray(changed, dtype=np.float32)
 
 
 def _chance(seed: int, effect: int, *, share: float) -> np.random.Generator | None:

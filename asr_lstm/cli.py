@@ -122,6 +122,23 @@ def _lm(arguments: list[str]) -> int:
     return _call(actions[action], rest, verb=f"lm {action}")
 
 
+def _compare(arguments: list[str]) -> int:
+    """is one better than the other, or was it chance: compare exp/A exp/B [--split dev]"""
+    from asr_lstm.compare import compare_command
+
+    return _call(compare_command, arguments, verb="compare", files="folders")
+
+
+def _study(arguments: list[str]) -> int:
+    """variants of a recipe side by side: study recipes/dropout_study [--training.epochs 12 ...]"""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("asr-lstm study FOLDER-OR-STUDY.YAML [options of the recipe for all variants]")
+        return DONE if arguments else NO_SENSE
+    from asr_lstm.study import study_command
+
+    return study_command(Path(arguments[0]), arguments[1:])
+
+
 def _report(arguments: list[str]) -> int:
     """make report.html of an experiment anew: report exp/NAME [--split test-clean]"""
     from asr_lstm.report_page import report_command
@@ -168,6 +185,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "transcribe": _transcribe,
     "align": _align,
     "lm": _lm,
+    "compare": _compare,
+    "study": _study,
     "report": _report,
     "doctor": _doctor,
 }

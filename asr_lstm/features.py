@@ -40,6 +40,8 @@ class FeatureConfig:
         centre_seconds: from each band its mean over so many seconds around the frame is taken away, which removes
             the loudness and the microphone; 0 leaves them in. A window, not the whole utterance, so that long and
             live audio can have it too. Kind `log_mel` only.
+        centre: `bands` takes away each band's own mean; `level` that of all bands together, which leaves the slope of
+            the spectrum: a single short word has little else to be known by. Kind `log_mel` only.
         stack: frames joined into one; with a hop of 10 ms, 3 gives the encoder 33 frames a second.
     """
 
@@ -52,9 +54,12 @@ class FeatureConfig:
     high_hz: float = 0.0
     dims: int = 0
     centre_seconds: float = 3.0
+    centre: Literal["bands", "level"] = "bands"
     stack: int = 3
 
     def __post_init__(self) -> None:
+        if self.centre not in ("bands", "level"):
+            raise ValueError(f"features.centre must be bands or level, not {self.centre!r}")
         if self.kind == "frames" and self.dims < 1:
             raise ValueError("features.dims must say how many dims the loader's frames have (kind `frames`)")
         for name in ("rate", "mels", "window_ms", "hop_ms", "stack"):
@@ -81,6 +86,11 @@ class FeatureConfig:
     def centre_frames(self) -> int:
         """Frames before and after each one over which `centre_seconds` reaches."""
         return round(500 * self.centre_seconds / self.hop_ms) if self.kind == "log_mel" else 0
+
+    @property
+    def centred_by_band(self) -> bool:
+        """Whether each band's own mean is taken away."""
+        return self.centre == "bands" and self.centre_frames > 0
 
     @property
     def hop_samples(self) -> int:
@@ -138,7 +148,10 @@ class FrontEnd(nn.Module):
     def _centred(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if not self.config.centre_frames:
             return frames, lengths
-        return frames - moving_mean(frames, lengths, reach=self.config.centre_frames), lengths
+        mean = moving_mean(frames, lengths, reach=self.config.centre_frames)
+        if not self.config.centred_by_band:
+            mean = mean.mean(-1, keepdim=True)
+        return frames - mean, lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """How many frames `forward` gives for inputs of these lengths (samples or frames)."""

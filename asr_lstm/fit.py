@@ -250,6 +250,7 @@ def _trainer(
         num_sanity_val_steps=0,
         callbacks=list(callbacks),
         logger=logger,
+        log_every_n_steps=10,  # an epoch of the smallest corpora has no more
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

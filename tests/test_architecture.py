@@ -23,6 +23,7 @@ GROUPS = [
         "files",
         "functions",
         "allocator",
+        "shards",
         "audio",
         "units",
         "word_units",
@@ -35,7 +36,6 @@ GROUPS = [
     {"decoding", "lm", "scoring", "paired", "confusions", "bundle"},
     {
         "preflight",
-        "shards",
         "data",
         "schedule",
         "training",

@@ -15,6 +15,7 @@ from asr_lstm.augment import (
     WaveformAugmentation,
     change_speed,
     draw_speed,
+    equalise,
     make_augmentation,
 )
 from asr_lstm.config import load_recipe
@@ -169,7 +170,15 @@ def test_impossible_settings_are_refused_by_name(name: str, value: object) -> No
 
 
 ON = {"room": 1.0, "noise": 1.0, "gain": 1.0, "telephone": 1.0}
-EFFECTS = [{"speed": 0.1}, *({name: value} for name, value in ON.items()), {"speed": 0.1, **ON}]
+EDGES = {"trim": 0.2, "pause": 0.2}
+EFFECTS = [
+    {"speed": 0.1},
+    {"trim": 0.2},
+    {"pause": 0.2},
+    {"equaliser_db": 3.0},
+    *({name: value} for name, value in ON.items()),
+    {"speed": 0.1, "equaliser_db": 3.0, **EDGES, **ON},
+]
 
 
 def waveform(
@@ -198,6 +207,55 @@ def test_by_default_the_speed_alone_changes() -> None:
     assert AugmentConfig().beyond_speed == []
 
 
+def test_an_end_is_cut_off_by_at_most_the_share() -> None:
+    audio = voice()
+    cut = [waveform(trim=0.2)(audio, seed) for seed in range(50)]
+    assert min(map(len, cut)) >= 0.6 * len(audio)
+    assert max(map(len, cut)) <= len(audio)
+    assert all(
+        part.tobytes() in audio.tobytes() for part in cut
+    )  # what is left is untouched, and in one piece
+    firsts = {audio.tobytes().index(part.tobytes()) for part in cut}
+    assert len(firsts) > 40
+
+
+def test_pauses_are_faint_and_short() -> None:
+    audio = voice()
+    longer = [waveform(pause=0.2)(audio, seed) for seed in range(50)]
+    assert {part.tobytes().count(audio.tobytes()) for part in longer} == {1}
+    added = np.array([len(part) - len(audio) for part in longer]) / RATE
+    assert 0.1 < added.mean() < 0.3
+    assert added.max() <= 0.4
+    for part in longer:
+        pause = part[: part.tobytes().index(audio.tobytes()) // 4]
+        if len(pause) > 100:
+            assert -51.5 < decibels(pause, audio) < -23.5
+
+
+def test_an_equaliser_is_a_filter_without_delay_and_smooth() -> None:
+    impulse = np.zeros(2001, np.float32)
+    impulse[1000] = 0.5
+    gains = []
+    for seed in range(200):
+        heard = equalise(impulse, np.random.default_rng(seed), deviation_db=2.0)
+        assert np.argmax(np.abs(heard)) == 1000
+        assert np.allclose(heard[:1000], heard[1001:][::-1], atol=1e-5)  # symmetric: no phase
+        gains.append(20 * np.log10(np.abs(np.fft.rfft(heard)) / 0.5))
+    spread = np.std(gains, axis=0)
+    # Six independent terms of 2 dB, and cosines whose mean square is a half but for the constant one.
+    assert np.isclose(np.sqrt(np.mean(np.square(gains))), 2.0 * np.sqrt(1 + 5 / 2), rtol=0.1)
+    assert np.isclose(spread[0], 2.0 * np.sqrt(6), rtol=0.2)  # at 0 Hz all cosines are 1
+    assert np.abs(np.diff(gains, axis=1)).max() < 0.2
+
+
+def test_what_centring_takes_away_again_is_refused() -> None:
+    config = AugmentConfig(equaliser_db=2.0)
+    with pytest.raises(ConfigError, match=r"augment\.equaliser_db: .* say features\.centre level"):
+        make_augmentation(config, FeatureConfig(rate=8000), seed=1)
+    assert make_augmentation(config, FeatureConfig(rate=8000, centre="level"), seed=1) is not None
+    assert make_augmentation(config, FeatureConfig(rate=8000, centre_seconds=0), seed=1) is not None
+
+
 @pytest.mark.parametrize("options", EFFECTS)
 def test_each_effect_is_a_function_of_the_seed(options: dict[str, float]) -> None:
     audio = voice()
@@ -222,7 +280,7 @@ def test_any_audio_is_safe_in_any_effect(options: dict[str, float], rate: int) -
             heard = augment(audio, seed)
             assert heard.dtype == np.float32
             assert np.isfinite(heard).all()
-            if "speed" not in options:
+            if not {"speed", *EDGES} & set(options):
                 assert heard.shape == audio.shape
             if options != {"speed": 0.1}:  # resampling alone may ring a little beyond full scale
                 assert np.abs(heard).max(initial=0) <= 1
@@ -318,7 +376,7 @@ def test_a_folder_of_noise_that_is_never_heard_is_refused() -> None:
 def test_frames_take_no_effects_on_audio() -> None:
     frames = FeatureConfig(kind="frames", dims=3)
     assert make_augmentation(AugmentConfig(), frames, seed=1) is None
-    for name in ("vocal_tract", "room", "noise", "gain", "telephone"):
+    for name in ("trim", "pause", "equaliser_db", "vocal_tract", "room", "noise", "gain", "telephone"):
         with pytest.raises(ConfigError, match=rf"augment\.{name} is for audio"):
             make_augmentation(AugmentConfig(**{name: 0.1}), frames, seed=1)  # type: ignore[arg-type]
     augment = make_augmentation(AugmentConfig(), FeatureConfig(rate=8000), seed=1)

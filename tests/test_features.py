@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,23 @@ def test_features_do_not_depend_on_the_loudness() -> None:
     torch.testing.assert_close(centred(4 * audio, lengths)[0], centred(audio, lengths)[0], rtol=0, atol=1e-2)
     louder = plain(4 * audio, lengths)[0] - plain(audio, lengths)[0]
     assert float(louder.median()) == pytest.approx(2 * math.log(4), abs=0.01)
+
+
+def test_centring_by_level_leaves_the_slope_of_the_spectrum() -> None:
+    noise = torch.randn(1, 8000, generator=torch.Generator().manual_seed(3))
+    steep = torch.cumsum(noise, 1) * 0.01  # 6 dB an octave less
+    length = torch.tensor([8000])
+    config = FeatureConfig(rate=8000, mels=20, stack=1, centre="level")
+    level, bands = make_front_end(config), make_front_end(replace(config, centre="bands"))
+    plain, _ = make_front_end(replace(config, centre_seconds=0))(steep, length)
+    out, _ = level(steep, length)
+    assert out.mean().abs() < 0.1
+    assert torch.allclose(out.mean((0, 1)) - out.mean(), plain.mean((0, 1)) - plain.mean(), atol=1e-4)
+    assert bands(steep, length)[0].mean((0, 1)).abs().max() < 0.2
+    # Loudness is gone either way.
+    assert torch.allclose(level(0.1 * steep, length)[0], out, atol=0.05)
+
+
+def test_a_centre_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"features\.centre must be bands or level"):
+        FeatureConfig(centre="speaker")  # type: ignore[arg-type]

@@ -289,7 +289,7 @@ def test_time_that_is_short_ends_the_schedule_early(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("asr_lstm.training.CTCTraining.on_train_batch_end", note)
     run(tmp_path, recipe(epochs=50, patience=50, max_minutes=0.5))
-    assert 20 < len(rates) <= 30
+    assert 20 < len(rates) <= 31  # the last one begins before the time is up
     assert rates[-1] < 0.1 * max(rates)  # and has cooled down by then
     assert weights(tmp_path)
 

@@ -42,10 +42,10 @@ EXTRAS = (
         ("espeakng-loader>=0.2.4",),
         "for the synthetic stand-in corpus, made where there is no LibriSpeech",
     ),
-    ("word pieces", ("sentencepiece",), "for word pieces as units"),
+    ("sentencepiece", ("sentencepiece>=0.2",), "for pieces of words as units of language models"),
     (
         "dev",
-        ("pytest>=8", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"),
+        ("sentencepiece>=0.2", "pytest>=8", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"),
         "for `make test` and `make lint`",
     ),
 )
