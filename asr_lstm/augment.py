@@ -149,8 +149,7 @@ class WaveformAugmentation:
         if not audio.any():
             return audio
         if self.config.equaliser_db:
-            random = np.random.default_rng([seed, _EQUALISER])
-            audio = _within_full_scale(equalise(audio, random, deviation_db=self.config.equaliser_db))
+            audio = self._equalised(audio, np.random.default_rng([seed, _EQUALISER]))
         if self._rooms is not None and (random := _chance(seed, _ROOM, share=self.config.room)):
             audio = _within_full_scale(_in_a_room(audio, self._rooms, random))
         if self._noise is not None and (random := _chance(seed, _NOISE, share=self.config.noise)):
@@ -163,6 +162,11 @@ class WaveformAugmentation:
         if random := _chance(seed, _TELEPHONE, share=self.config.telephone):
             audio = telephone(audio, rate=self._rate, law=_LAWS[random.integers(len(_LAWS))])
         return audio
+
+    def _equalised(self, audio: Samples, random: np.random.Generator) -> Samples:
+        """As if heard by another microphone."""
+        deviation = self.config.equaliser_db
+        return _within_full_scale(equalise(audio, random, deviation_db=deviation, rate=self._rate))
 
     def _cut_anew(self, audio: Samples, random: np.random.Generator) -> Samples:
         """As if someone else had cut the recording: more off its ends, or pauses at them."""
@@ -196,17 +200,19 @@ def make_augmentation(
     return None
 
 
-def equalise(audio: Samples, random: np.random.Generator, *, deviation_db: float) -> Samples:
+def equalise(audio: Samples, random: np.random.Generator, *, deviation_db: float, rate: int) -> Samples:
     """Audio (samples,) through a smooth random filter without delay; its gain in dB is a sum of a few cosines.
 
     Args:
         audio: at least one sample.
-        random: draws the weights of the cosines, which have periods from none to three over all frequencies.
+        random: draws the weights of the cosines, which have from none to two and a half periods over all frequencies
+            in mels, so that they bend most where formants lie.
         deviation_db: standard deviation of each weight.
+        rate: of the audio, in Hz.
     """
     points = 2 ** math.ceil(math.log2(2 * len(audio)))  # twice as long, so that nothing wraps around
     spectrum = np.fft.rfft(audio, points)
-    place = np.linspace(0.0, math.pi, len(spectrum))
+    place = math.pi * np.log1p(np.linspace(0, rate / 2, len(spectrum)) / 700) / math.log1p(rate / 2 / 700)
     weights = random.normal(0.0, deviation_db, _EQUALISER_TERMS)
     gain_db = sum(weight * np.cos(term * place) for term, weight in enumerate(weights))
     changed = np.fft.irfft(spectrum * 10 ** (gain_db / 20), points)[: len(audio)]

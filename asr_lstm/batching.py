@@ -55,7 +55,7 @@ class Draw:
 
 
 def plan_batches(
-    durations: Sequence[float],
+    durations: Sequence[float] | NDArray[np.float64],
     *,
     max_seconds: float,
     seed: int,
@@ -105,7 +105,9 @@ def _in_groups(batches: int, size: int, random: np.random.Generator) -> list[ran
     return [range(start, end) for start, end in itertools.pairwise([*starts, batches])]
 
 
-def count_batches(durations: Sequence[float], *, max_seconds: float, seed: int, epoch: int) -> int:
+def count_batches(
+    durations: Sequence[float] | NDArray[np.float64], *, max_seconds: float, seed: int, epoch: int
+) -> int:
     """How many batches `plan_batches` makes, in less time."""
     random = np.random.default_rng([seed, epoch])
     return len(_by_length(np.asarray(durations, dtype=float), max_seconds, random)[1])
@@ -170,7 +172,7 @@ class EpochSampler(Sampler[list[Draw]]):
 
     def __init__(
         self,
-        durations: Sequence[float],
+        durations: Sequence[float] | NDArray[np.float64],
         *,
         max_seconds: float,
         seed: int,

@@ -24,7 +24,7 @@ _SIGNAL_TO_NOISE = (8.0, 40.0)  # dB
 _NOISE_COLOUR = (0.0, 2.0)
 _LEVEL = (-32.0, -12.0)  # dBFS
 _SILENCE = (0.1, 0.8)  # seconds
-_DEV_HOURS = 0.1  # of other voices, to see that it learns
+_LEAST_SECONDS = 0.3  # to say a transcript; a digit is one
 
 # A child's vocal tract is a third shorter than a man's, and espeak-ng has no children.
 VOCAL_TRACT = 0.2
@@ -83,7 +83,7 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
 def speak_transcripts(
     config: BootstrapConfig, transcripts: Sequence[str], *, output: Path, seed: int
 ) -> Prepared:
-    """Make the synthetic speech: the manifests `train` and `dev` below `output`.
+    """Make the synthetic speech: the manifest `train` below `output`.
 
     Args:
         config: how much, in which language, and what else is said.
@@ -112,7 +112,7 @@ def speak_transcripts(
         text=list(config.text),
         sentences=transcripts,
         hours=config.hours,
-        dev=_DEV_HOURS,
+        min_seconds=_LEAST_SECONDS,
         acoustics=acoustics,
         seed=seed,
     )

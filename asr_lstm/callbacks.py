@@ -121,7 +121,8 @@ class Checkpointer(Callback):
         epoch = self.data.sampler.epoch
         judged = Judged(epoch, wer, f"best-{epoch + 1}.safetensors")
         better = not self.state.best or wer < self.state.best[0].wer
-        best = sorted([*self.state.best, judged], key=lambda entry: (entry.wer, entry.epoch))
+        # Of equals, as on a dev set of a few words, the one that has learned longer.
+        best = sorted([*self.state.best, judged], key=lambda entry: (entry.wer, -entry.epoch))
         self.state.best = best[: self.config.average_best]
         self.state.since_best = 0 if better else self.state.since_best + 1
         if judged in self.state.best and task.global_rank == 0:

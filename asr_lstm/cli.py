@@ -84,6 +84,13 @@ def _preflight(arguments: list[str]) -> int:
     return _call(preflight_command, arguments, verb="preflight", several="manifest")
 
 
+def _shard(arguments: list[str]) -> int:
+    """pack recordings into a few large files: shard --manifest FILE --output DIR"""
+    from asr_lstm.shards import shard_command
+
+    return _call(shard_command, arguments, verb="shard")
+
+
 def _align(arguments: list[str]) -> int:
     """when each word of known text is said: align --model BUNDLE --manifest FILE [--format textgrid]"""
     from asr_lstm.alignment import align_command
@@ -183,6 +190,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _evaluate,
     "tune": _tune,
     "transcribe": _transcribe,
+    "shard": _shard,
     "align": _align,
     "lm": _lm,
     "compare": _compare,

@@ -235,9 +235,10 @@ def readable(load: Loader, utterances: Iterable[Utterance]) -> Iterator[Tensor]:
 
 def _check_writable(utterances: Sequence[Utterance], units: Units) -> None:
     """Encode every transcript once, unless it is known of all together that their characters are units."""
-    characters = isinstance(units, CharacterUnits)
-    if characters and summarise(utterances, units.normaliser).counts.keys() <= set(units.symbols):
-        return
+    if isinstance(units, CharacterUnits):
+        known = summarise(utterances, units.normaliser)
+        if known.counts.keys() <= set(units.symbols):
+            return
     for utterance in utterances:
         units.encode(utterance.text, where=utterance.id)
 

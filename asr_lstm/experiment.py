@@ -113,7 +113,7 @@ class Experiment:
         Raises:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
-        recipe = self._begun(manifests["train"])
+        recipe = self._begun(manifests)
         sections = asdict(recipe)
         for name in ("corpus", "environment", "decoding", "bootstrap"):
             sections.pop(name, None)
@@ -150,8 +150,10 @@ class Experiment:
         outputs = [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
         self.stages.finish("train", key, asdict(outcome), outputs=outputs)
 
-    def _begun(self, train: Path) -> Recipe:
+    def _begun(self, manifests: Mapping[str, Path]) -> Recipe:
         """The recipe with the model that training begins from, learned from synthetic speech where it says so.
+
+        That model is judged by the real `dev`, which shows how little of it carries over by itself.
 
         Raises:
             ConfigError: the recipe names another model to begin from as well, or its data is no audio.
@@ -174,18 +176,19 @@ class Experiment:
             fresh=self.fresh,
         )
         key = asdict(config) | {
-            "train": content_digest(train),
+            "train": content_digest(manifests["train"]),
             "texts": tree_digest(config.text),
             "seed": self.recipe.seed,
         }
         if (record := first.stages.done("prepare", key)) is None:
-            transcripts = [utterance.text for utterance in open_manifest(train, self.recipe.text)]
+            train = open_manifest(manifests["train"], self.recipe.text)
+            transcripts = [utterance.text for utterance in train]
             folder = first.folder / "manifests"
             prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
-            record = {split: str(path) for split, path in prepared.manifests.items()}
-            first.stages.finish("prepare", key, record, outputs=list(prepared.manifests.values()))
+            record = {"train": str(prepared.manifests["train"])}
+            first.stages.finish("prepare", key, record, outputs=[prepared.manifests["train"]])
         self.console.print(f"synthetic speech to begin with, {config.hours:g} h:", highlight=False)
-        first.train({split: Path(path) for split, path in record.items()})
+        first.train({"train": Path(record["train"]), "dev": manifests["dev"]})
         return replace(self.recipe, training=replace(self.recipe.training, init=str(first.model)))
 
     def tune(self, dev: Path) -> None:

@@ -42,6 +42,8 @@ class FeatureConfig:
             live audio can have it too. Kind `log_mel` only.
         centre: `bands` takes away each band's own mean; `level` that of all bands together, which leaves the slope of
             the spectrum: a single short word has little else to be known by. Kind `log_mel` only.
+        floor_db: energies are filled up to so many decibels below the mean energy of all bands within
+            `centre_seconds`, so that a quiet room and a noisy one sound alike; 0 leaves them. Kind `log_mel` only.
         stack: frames joined into one; with a hop of 10 ms, 3 gives the encoder 33 frames a second.
     """
 
@@ -55,6 +57,7 @@ class FeatureConfig:
     dims: int = 0
     centre_seconds: float = 3.0
     centre: Literal["bands", "level"] = "bands"
+    floor_db: float = 0.0
     stack: int = 3
 
     def __post_init__(self) -> None:
@@ -67,6 +70,10 @@ class FeatureConfig:
                 raise ValueError(f"features.{name} must be above 0, not {getattr(self, name)}")
         if self.centre_seconds < 0:
             raise ValueError(f"features.centre_seconds must not be below 0, but is {self.centre_seconds}")
+        if self.floor_db < 0 or (self.floor_db and not self.centre_seconds):
+            raise ValueError(
+                f"features.floor_db must not be below 0, and needs centre_seconds, but is {self.floor_db}"
+            )
         if self.hop_samples < 1:
             raise ValueError(
                 f"features.hop_ms must be at least one sample of {self.rate} Hz, not {self.hop_ms}"
@@ -232,7 +239,13 @@ class LogMel(FrontEnd):
                 energies = self.vocal_tract(power, seeds)
             else:
                 energies = power @ self.filters
-            return energies.add(LOG_FLOOR).log(), self.raw_lengths(lengths)
+            lengths = self.raw_lengths(lengths)
+            if self.config.floor_db:
+                around = moving_mean(
+                    energies.mean(-1, keepdim=True), lengths, reach=self.config.centre_frames
+                )
+                energies = energies + 10 ** (-self.config.floor_db / 10) * around
+            return energies.add(LOG_FLOOR).log(), lengths
 
     def power(self, audio: Tensor) -> Tensor:
         """Power spectra (batch, frames, points / 2 + 1) of audio (batch, samples).

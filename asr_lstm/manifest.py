@@ -151,7 +151,7 @@ def parse_line(line: bytes, *, path: Path, number: int) -> dict[str, Any] | None
 
 
 # What `json.loads` does with a text after looking at its ends; a million rows have time for that only where it fails.
-_scan_json = json.JSONDecoder().scan_once
+_scan_json: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def _load_json(text: str, *, where: str) -> Any:

@@ -154,7 +154,7 @@ class ProgressReport(Callback):
 def _speech_seconds(task: Any, batch: Any) -> float:
     """Seconds of speech in a batch, padding left out."""
     config = task.model.front_end.config
-    rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
+    rate: float = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
     return float(batch.lengths.sum()) / rate
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -49,7 +49,7 @@ class _Table(dict[int, str]):
         return character
 
 
-_CASINGS = {"lower": str.lower, "upper": str.upper, "keep": str}
+_CASINGS: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "keep": str}
 _TABLES = {
     "keep": _Table(remove_punctuation=False),
     "remove": _Table(remove_punctuation=True),

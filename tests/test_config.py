@@ -78,3 +78,15 @@ def test_no_recipe_there(tmp_path: Path) -> None:
 )
 def test_each_recipe_of_this_repository_reads(folder: str) -> None:
     assert load_recipe(REPOSITORY / "recipes" / folder, environment={}).name == folder
+
+
+def test_the_recipe_of_960_hours_is_the_same_at_other_sizes() -> None:
+    folder = REPOSITORY / "recipes" / "librispeech"
+    large, small = (load_recipe(folder / name, environment={}) for name in ("960h.yaml", "recipe.yaml"))
+    assert (large.text, large.features) == (small.text, small.features)
+    assert large.corpus.prepare == small.corpus.prepare
+    assert large.encoder.hidden > small.encoder.hidden
+    assert (
+        load_recipe(folder / "960h.yaml", options=["--training.devices=8"], environment={}).training.devices
+        == 8
+    )

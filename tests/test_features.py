@@ -280,3 +280,26 @@ def test_centring_by_level_leaves_the_slope_of_the_spectrum() -> None:
 def test_a_centre_that_is_none() -> None:
     with pytest.raises(ValueError, match=r"features\.centre must be bands or level"):
         FeatureConfig(centre="speaker")  # type: ignore[arg-type]
+
+
+def test_a_floor_hides_how_quiet_the_room_is() -> None:
+    """Speech in two rooms whose noise lies 40 and 60 dB below it: with the floor above both they are the same."""
+    random = torch.Generator().manual_seed(4)
+    speech = torch.randn(1, 8000, generator=random) * (torch.arange(8000) // 2000 % 2)
+    noise, length = torch.randn(1, 8000, generator=random), torch.tensor([8000])
+    config = FeatureConfig(rate=8000, mels=20, stack=1)
+    apart = {}
+    for floor in (0.0, 25.0):
+        front_end = make_front_end(replace(config, floor_db=floor))
+        quiet, loud = (front_end(speech + share * noise, length)[0] for share in (1e-3, 1e-2))
+        apart[floor] = float((quiet - loud).abs().mean())
+        batched, _ = front_end(
+            functional.pad(speech + 1e-3 * noise, (0, 4000)).expand(2, -1), torch.tensor([8000, 12000])
+        )
+        assert torch.allclose(batched[:1, : quiet.shape[1]], quiet, atol=1e-4)  # whatever it is padded to
+    assert apart[0.0] > 1.0
+    assert apart[25.0] < 0.1
+    with pytest.raises(ValueError, match=r"features\.floor_db"):
+        FeatureConfig(floor_db=-1.0)
+    with pytest.raises(ValueError, match=r"features\.floor_db"):
+        FeatureConfig(floor_db=20.0, centre_seconds=0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from asr_lstm.features import FrontEnd, LogMel
@@ -25,7 +25,7 @@ def encoder_frames(front_end: FrontEnd, seconds: Sequence[float], *, factor: int
     """
     config = front_end.config
     rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
-    lengths = torch.tensor([math.floor(value * rate) for value in seconds], dtype=torch.int64)
+    lengths = torch.from_numpy(np.floor(np.asarray(seconds, np.float64) * rate).astype(np.int64))
     frames: list[int] = front_end.output_lengths(lengths).tolist()
     return frames
 

@@ -14,7 +14,8 @@ from asr_lstm.augment import change_speed
 from asr_lstm.corpora.validate import NO_TEXT
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig, make_front_end
-from asr_lstm.manifest import Utterance
+from asr_lstm.manifest import Utterance, write_manifest
+from asr_lstm.manifest_index import ManifestIndex, open_manifest
 from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.preflight import (
     NO_DURATION,
@@ -247,3 +248,24 @@ def test_the_summary_is_short_plain_lines() -> None:
     assert lines[2].startswith("model: 4.19 million parameters; the longest batch needs about 0.2")
     assert len(lines) == 4
     assert lines[3].startswith("warning: 12 units occur fewer than 5 times")
+
+
+def test_an_index_is_judged_as_the_list_of_its_rows(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    letters = list(" abcdefgh")
+    rows = [
+        utterance("".join(random.choice(letters, size=row % 60)), float(random.uniform(0, 4)), id=f"r{row}")
+        for row in range(300)
+    ]
+    write_manifest(tmp_path / "train.jsonl", rows)
+    index = open_manifest(tmp_path / "train.jsonl", UNITS.normaliser)
+    listed, indexed = check(list(index)), check(index)  # type: ignore[arg-type]
+    assert isinstance(indexed.kept, ManifestIndex)
+    assert {item.reason.partition(":")[0] for item in listed.dropped} == {NO_TEXT, TOO_SHORT}
+    assert list(indexed.kept) == list(listed.kept)
+    assert (indexed.dropped, indexed.figures, indexed.warnings) == (
+        listed.dropped,
+        listed.figures,
+        listed.warnings,
+    )
+    assert indexed.summary() == listed.summary()

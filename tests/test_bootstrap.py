@@ -1,0 +1,115 @@
+"""Synthetic speech to begin with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from rich.console import Console
+
+from asr_lstm.audio import load_utterance
+from asr_lstm.bootstrap import DROPOUT, SPEED, VOCAL_TRACT, BootstrapConfig, bootstrap_recipe
+from asr_lstm.bundle import load_bundle
+from asr_lstm.config import CorpusConfig, Recipe
+from asr_lstm.errors import ConfigError
+from asr_lstm.experiment import Experiment
+from asr_lstm.features import FeatureConfig
+from asr_lstm.manifest import Utterance, read_manifest, write_manifest
+from asr_lstm.model import EncoderConfig
+from asr_lstm.schedule import TrainingConfig
+
+pytest.importorskip("espeakng_loader", reason="needs pip install 'asr_lstm[synthetic]'")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:audioread")
+
+RATE = 8000
+TEXTS = ["one two", "three four five", "two one", "four three", "five five one", "two four"]
+HELD_OUT = ["five one three", "four four"]
+
+
+def load(utterance: Utterance) -> np.ndarray:
+    return load_utterance(utterance, rate=RATE)
+
+
+def recipe(**options: object) -> Recipe:
+    return Recipe(
+        name="tiny",
+        corpus=CorpusConfig(prepare="nothing"),
+        features=FeatureConfig(rate=RATE, mels=10),
+        encoder=EncoderConfig(layers=1, hidden=8, layer_dropout=0.3, state_dropout=0.3),
+        training=TrainingConfig(epochs=1, learning_rate=1e-9),
+        bootstrap=BootstrapConfig(hours=0.01),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def manifests(tmp_path: Path, synthetic_speech: Callable) -> dict[str, Path]:
+    paths = {}
+    for split, texts in (("train", TEXTS), ("dev", HELD_OUT)):
+        rows = []
+        for index, text in enumerate(texts):
+            path = tmp_path / f"{split}{index}.wav"
+            samples = synthetic_speech("abcd" * 4, seed=index)  # whatever: nothing is to be learned
+            soundfile.write(path, samples, RATE, subtype="FLOAT")
+            rows.append(Utterance(path, text, len(samples) / RATE))
+        paths[split] = tmp_path / f"{split}.jsonl"
+        write_manifest(paths[split], rows)
+    return paths
+
+
+def experiment(settings: Recipe, folder: Path) -> Experiment:
+    console = Console(file=io.StringIO(), width=200)
+    return Experiment(settings, folder, load=load, command="test", console=console)
+
+
+def test_training_begins_from_a_model_of_the_training_transcripts(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    folder = tmp_path / "exp"
+    experiment(recipe(), folder).train(manifests)
+    spoken = read_manifest(folder / "bootstrap" / "manifests" / "train.jsonl")
+    assert {utterance.text for utterance in spoken} <= set(TEXTS)
+    assert sum(utterance.duration for utterance in spoken) == pytest.approx(36, rel=0.5)
+    first, model = load_bundle(folder / "bootstrap" / "model"), load_bundle(folder / "model")
+    # At a learning rate of nearly nothing, what it began from is what it ends with.
+    for name, value in first.model.encoder.state_dict().items():
+        assert value.allclose(model.model.encoder.state_dict()[name], atol=1e-5), name
+
+    before = (folder / "model" / "model.safetensors").stat().st_mtime_ns
+    experiment(recipe(), folder).train(manifests)  # nothing is done twice
+    assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_the_first_training_has_otherwise() -> None:
+    settings = recipe()
+    first = bootstrap_recipe(settings)
+    assert first.bootstrap.hours == 0
+    assert (first.augment.speed, first.augment.vocal_tract) == (SPEED, VOCAL_TRACT)
+    assert (first.encoder.layer_dropout, first.encoder.state_dropout) == (DROPOUT, DROPOUT)
+    assert first.training.learning_rate == settings.bootstrap.learning_rate
+    assert first.features == settings.features
+
+
+def test_what_does_not_go_together_is_refused(tmp_path: Path, manifests: dict[str, Path]) -> None:
+    settings = recipe()
+    both = replace(settings, training=replace(settings.training, init="other"))
+    with pytest.raises(ConfigError, match=r"bootstrap\.hours: the recipe begins from training\.init"):
+        experiment(both, tmp_path / "exp").train(manifests)
+    frames = replace(
+        settings,
+        features=FeatureConfig(kind="frames", dims=3),
+        corpus=CorpusConfig(prepare="nothing", load="somewhere.load"),
+    )
+    with pytest.raises(ConfigError, match=r"bootstrap\.hours: speech is no frames"):
+        experiment(frames, tmp_path / "exp").train(manifests)
+
+
+@pytest.mark.parametrize("name", ["hours", "epochs", "learning_rate", "batch_seconds"])
+def test_settings_that_make_no_sense(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"bootstrap\.{name} must"):
+        BootstrapConfig(**{name: -1})  # type: ignore[arg-type]
