@@ -121,7 +121,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
 
     def encode(self, utterance: Utterance) -> list[int]:
         """The ids of an utterance's units; made when they are wanted, for a million lists of them fill a memory."""
-        text = _known(utterance.text, self.units) if self.lenient else utterance.text
+        text = self.units.known(utterance.text) if self.lenient else utterance.text
         return self.units.encode(text, where=utterance.id)
 
 
@@ -241,12 +241,3 @@ def _check_writable(utterances: Sequence[Utterance], units: Units) -> None:
             return
     for utterance in utterances:
         units.encode(utterance.text, where=utterance.id)
-
-
-def _known(text: str, units: Units) -> str:
-    """The normalised text without what the units lack."""
-    text = units.normaliser(text)
-    lacking = set(units.unknown(text))
-    if units.kind == "words":
-        return " ".join(word for word in text.split() if word not in lacking)
-    return "".join(character for character in text if character not in lacking)

@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim import AdamW
 
 from asr_lstm.errors import ConfigError
 
@@ -172,3 +174,14 @@ def step_seed(seed: int, epoch: int, position: int) -> int:
     """
     words = np.random.SeedSequence([seed, epoch, position, _DROPOUT]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
+
+
+def make_optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float) -> AdamW:
+    """AdamW for all parameters of a model; biases and normalisation are not decayed."""
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    free = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=learning_rate, fused=True)

@@ -13,7 +13,6 @@ import lightning
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from asr_lstm import parallel
@@ -26,7 +25,7 @@ from asr_lstm.judging import DevShare
 from asr_lstm.loss import ctc_losses
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import Recogniser
-from asr_lstm.schedule import TrainingConfig, learning_rate_share, step_seed
+from asr_lstm.schedule import TrainingConfig, learning_rate_share, make_optimiser, step_seed
 from asr_lstm.units import Units
 from asr_lstm.updates import GradientSum, split_if_need_be
 
@@ -167,14 +166,11 @@ class CTCTraining(lightning.LightningModule):
         self.log_dict(dev.metrics(self.references))
 
     def configure_optimizers(self) -> Any:
-        """AdamW; biases and normalisation are not decayed."""
-        decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
-        free = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        optimizer = AdamW(groups, lr=self.config.learning_rate, fused=True)
+        """AdamW and its schedule."""
+        config = self.config
+        optimizer = make_optimiser(
+            self.model, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        )
 
         def share(update: int) -> float:
             return learning_rate_share(

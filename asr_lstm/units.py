@@ -7,7 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.files import atomic_write
@@ -125,27 +128,31 @@ class Units(Protocol):
     def unknown(self, text: str) -> list[str]:
         """What of the normalised text the units lack, each once."""
 
+    def known(self, text: str) -> str:
+        """The normalised text without what the units lack."""
+
     def save(self, path: str | Path) -> None:
         """Write the units to one file."""
 
 
 @dataclass(frozen=True)
-class CharacterUnits:
-    """One unit for each character (Unicode code point), after the blank.
-
-    A letter and its combining mark are two units where Unicode has no composed form, as in Devanagari.
+class ListedUnits:
+    """Units that stand in a list, the blank before them: what characters and words have in common.
 
     Attributes:
-        symbols: the characters in order; symbol 0 is unit 1.
+        symbols: in order; symbol 0 is unit 1.
         normaliser: applied to each text before it is encoded.
 
     Raises:
-        ConfigError: no symbols, one that occurs twice, or one that is not a single character.
+        ConfigError: no symbols, one that occurs twice, or one that can be no unit of this kind.
     """
 
     symbols: Sequence[str]
     normaliser: Normaliser = field(default_factory=Normaliser)
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    kind: ClassVar[str]  # the name in a bundle's configuration
+    one: ClassVar[str]  # what a unit is, in messages
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbols", tuple(self.symbols))
@@ -153,17 +160,12 @@ class CharacterUnits:
             self, "_ids", {symbol: index for index, symbol in enumerate(self.symbols, start=1)}
         )
         if not self.symbols:
-            raise ConfigError("the units are empty; give at least one character")
+            raise ConfigError(f"the units are empty; give at least one {self.one}")
         for index, symbol in enumerate(self.symbols, start=1):
-            if len(symbol) != 1 or (symbol.isspace() and symbol != " "):
-                raise ConfigError(f"unit {index}: {symbol!r} is not a single character")
+            if not self._fits(symbol):
+                raise ConfigError(f"unit {index}: {symbol!r} is not a single {self.one}")
             if self._ids[symbol] != index:
-                raise ConfigError(f"unit {index}: {_name(symbol)} stands there twice; leave it once")
-
-    @property
-    def kind(self) -> str:
-        """The name in a bundle's configuration."""
-        return "characters"
+                raise ConfigError(f"unit {index}: {self._name(symbol)} stands there twice; leave it once")
 
     def __len__(self) -> int:
         """Number of units with the blank."""
@@ -177,15 +179,15 @@ class CharacterUnits:
             where: file and line of the transcript, for the error.
 
         Raises:
-            DataError: a character that the units lack.
+            DataError: a symbol that the units lack.
         """
         try:
-            return [self._ids[character] for character in self.normaliser(text)]
+            return [self._ids[symbol] for symbol in self._split(self.normaliser(text))]
         except KeyError:
-            lacking = ", ".join(_name(character) for character in self.unknown(text))
+            lacking = ", ".join(self._name(symbol) for symbol in self.unknown(text))
             raise DataError(
                 f"{where + ': ' if where else ''}the units lack {lacking}; "
-                "correct the transcript, leave it out, or add the character to the units"
+                f"correct the transcript, leave it out, or add the {self.one} to the units"
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -197,13 +199,73 @@ class CharacterUnits:
         for unit in ids:
             if not BLANK < unit < len(self):
                 raise ValueError(f"ids: {unit} is not a unit from 1 to {len(self) - 1}")
-        text = "".join(self.symbols[unit - 1] for unit in ids)
-        # A network may emit a letter and its accent one after the other; references have them composed.
-        return " ".join(unicodedata.normalize(self.normaliser.unicode, text).split())
+        return self._join([self.symbols[unit - 1] for unit in ids])
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of the normalised text that the units lack, each once, in order of appearance."""
-        return [character for character in dict.fromkeys(self.normaliser(text)) if character not in self._ids]
+        """What of the normalised text the units lack, each once, in order of appearance."""
+        split = self._split(self.normaliser(text))
+        return [symbol for symbol in dict.fromkeys(split) if symbol not in self._ids]
+
+    def known(self, text: str) -> str:
+        """The normalised text without what the units lack."""
+        split = self._split(self.normaliser(text))
+        return self._join([symbol for symbol in split if symbol in self._ids])
+
+    def save(self, path: str | Path) -> None:
+        """Write one symbol a line, the blank first, so that a line's number less one is the unit's id."""
+        with atomic_write(path) as file:
+            for symbol in (BLANK_SYMBOL, *self.symbols):
+                file.write((SPACE_SYMBOL if symbol == " " else symbol) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, normaliser: Normaliser | None = None) -> Self:
+        """Read what `save` wrote; the normaliser's settings are kept elsewhere (in a bundle's config.yaml).
+
+        Raises:
+            ConfigError: the file cannot be read or is no file of units.
+        """
+        try:
+            lines = Path(path).read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot read the units ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not a file of units: it is not UTF-8 text") from error
+        lines = [line.removesuffix("\r") for line in lines]
+        if lines[0] != BLANK_SYMBOL:
+            raise ConfigError(f"{path}:1: not a file of units: the first line must be {BLANK_SYMBOL}")
+        try:
+            return cls(
+                [" " if line == SPACE_SYMBOL else line for line in lines[1:]], normaliser or Normaliser()
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def _split(self, text: str) -> Sequence[str]:
+        """The symbols that write a normalised text."""
+        raise NotImplementedError
+
+    def _join(self, symbols: Sequence[str]) -> str:
+        """The text that symbols write."""
+        raise NotImplementedError
+
+    def _fits(self, symbol: str) -> bool:
+        """Whether this can be a unit."""
+        raise NotImplementedError
+
+    def _name(self, symbol: str) -> str:
+        """A symbol in messages."""
+        return repr(symbol)
+
+
+@dataclass(frozen=True)
+class CharacterUnits(ListedUnits):
+    """One unit for each character (Unicode code point), after the blank; see `ListedUnits`.
+
+    A letter and its combining mark are two units where Unicode has no composed form, as in Devanagari.
+    """
+
+    kind: ClassVar[str] = "characters"
+    one: ClassVar[str] = "character"
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], normaliser: Normaliser | None = None) -> CharacterUnits:
@@ -230,34 +292,18 @@ class CharacterUnits:
             raise DataError("the transcripts hold no text to take units from; check the manifest's `text`")
         return cls(symbols, normaliser)
 
-    def save(self, path: str | Path) -> None:
-        """Write one symbol a line, the blank first, so that a line's number less one is the unit's id."""
-        with atomic_write(path) as file:
-            for symbol in (BLANK_SYMBOL, *self.symbols):
-                file.write((SPACE_SYMBOL if symbol == " " else symbol) + "\n")
+    def _split(self, text: str) -> Sequence[str]:
+        return text
 
-    @classmethod
-    def load(cls, path: str | Path, normaliser: Normaliser | None = None) -> CharacterUnits:
-        """Read what `save` wrote; the normaliser's settings are kept elsewhere (in a bundle's config.yaml).
+    def _join(self, symbols: Sequence[str]) -> str:
+        # A network may emit a letter and its accent one after the other; references have them composed.
+        return " ".join(unicodedata.normalize(self.normaliser.unicode, "".join(symbols)).split())
 
-        Raises:
-            ConfigError: the file cannot be read or is no file of units.
-        """
-        try:
-            lines = Path(path).read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot read the units ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: not a file of units: it is not UTF-8 text") from error
-        lines = [line.removesuffix("\r") for line in lines]
-        if lines[0] != BLANK_SYMBOL:
-            raise ConfigError(f"{path}:1: not a file of units: the first line must be {BLANK_SYMBOL}")
-        try:
-            return cls(
-                [" " if line == SPACE_SYMBOL else line for line in lines[1:]], normaliser or Normaliser()
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+    def _fits(self, symbol: str) -> bool:
+        return len(symbol) == 1 and (symbol == " " or not symbol.isspace())
+
+    def _name(self, symbol: str) -> str:
+        return _name(symbol)
 
 
 def _name(character: str) -> str:

@@ -10,7 +10,7 @@ from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.manifest import Utterance
 from asr_lstm.unit_kinds import UnitsConfig, load_units, make_units
 from asr_lstm.units import Normaliser, Units
-from asr_lstm.word_units import MOST_WORDS, WordUnits
+from asr_lstm.word_units import MOST_WORDS, WORD_MARK, WordUnits
 
 
 def utterances(*texts: str) -> list[Utterance]:
@@ -31,6 +31,7 @@ def test_words_in_alphabetical_order_after_the_blank() -> None:
 def test_an_unknown_word_is_named_with_its_place() -> None:
     units = WordUnits.from_texts(["yes no"])
     assert units.unknown("yes maybe no maybe") == ["maybe"]
+    assert units.known("Yes, maybe no maybe") == "yes no"
     with pytest.raises(DataError, match=r"^a\.jsonl:3: the units lack 'maybe'; correct"):
         units.encode("maybe", where="a.jsonl:3")
 
@@ -38,16 +39,21 @@ def test_an_unknown_word_is_named_with_its_place() -> None:
 @pytest.mark.parametrize("unit", [0, 3, -1])
 def test_what_is_no_unit_cannot_be_decoded(unit: int) -> None:
     with pytest.raises(ValueError, match="ids"):
-        WordUnits(["yes", "no"]).decode([unit])
+        WordUnits.from_texts(["yes no"]).decode([unit])
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
-    [([], "empty"), (["a", "b", "a"], "unit 1: 'a' stands there twice"), (["a b"], "not a single word")],
+    ("symbols", "said"),
+    [
+        ([], "empty"),
+        ([f"{WORD_MARK}a", f"{WORD_MARK}b", f"{WORD_MARK}a"], "unit 1: '\u2581a' stands there twice"),
+        ([f"{WORD_MARK}a b"], "not a single word"),
+        (["a"], "not a single word"),
+    ],
 )
-def test_a_list_that_is_none(words: list[str], said: str) -> None:
+def test_a_list_that_is_none(symbols: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        WordUnits(words)
+        WordUnits(symbols)
 
 
 def test_an_open_vocabulary_is_refused() -> None:
@@ -78,7 +84,7 @@ def test_a_kind_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"no blank\n", b"\xff\xfe"])
 def test_a_file_that_holds_no_units(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "units.txt").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"units\.txt: not a file of units"):
+    with pytest.raises(ConfigError, match=r"units\.txt(:1)?: not a file of units"):
         WordUnits.load(tmp_path / "units.txt")
     with pytest.raises(ConfigError, match=r"none\.txt: cannot read the units"):
         WordUnits.load(tmp_path / "none.txt")
@@ -87,5 +93,5 @@ def test_a_file_that_holds_no_units(tmp_path: Path, content: bytes) -> None:
 def test_decoders_take_each_unit_for_a_word() -> None:
     from asr_lstm.decoding.spelling import spell_units
 
-    units = WordUnits(["no", "yes"])
+    units = WordUnits.from_texts(["no yes"])
     assert list(spell_units(units).words([2, 1, 1])) == [(0, 1), (1, 2), (2, 3)]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from asr_lstm.lm.neural.network import LanguageModel
@@ -19,7 +18,7 @@ from asr_lstm.lm.neural.text_units import Ids
 from asr_lstm.lm_training.config import LMTrainingConfig
 from asr_lstm.lm_training.stretches import Position, Stretch
 from asr_lstm.lstm import States
-from asr_lstm.schedule import learning_rate_share, step_seed
+from asr_lstm.schedule import learning_rate_share, make_optimiser, step_seed
 
 
 class LanguageTraining(lightning.LightningModule):
@@ -103,17 +102,13 @@ class LanguageTraining(lightning.LightningModule):
         clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; biases and normalisation are not decayed."""
-        decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
-        free = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        optimizer = AdamW(groups, lr=self.config.learning_rate, fused=True)
+        """AdamW and its schedule."""
+        config = self.config
+        optimizer = make_optimiser(
+            self.model, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        )
 
         def share(update: int) -> float:
-            config = self.config
             return learning_rate_share(
                 round(self.progress * config.updates),
                 total=config.updates,
