@@ -160,12 +160,20 @@ class Checkpointer(Callback):
             return  # the epoch's judging comes first
         if parallel.any_process(self._interrupts.asked):
             self._interrupt(trainer, pl_module)
-        if time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes:
-            try:
-                self.save(trainer, pl_module)
-            except DataError as error:
-                log.warning("%s", error)
-                self._saved = time.monotonic()  # training is worth more than a checkpoint: try again later
+        self._save_if_due(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save if it is due: an epoch of a single batch has no other moment between two updates."""
+        self._save_if_due(trainer, pl_module)
+
+    def _save_if_due(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if time.monotonic() - self._saved < 60 * self.config.checkpoint_minutes:
+            return
+        try:
+            self.save(trainer, pl_module)
+        except DataError as error:
+            log.warning("%s", error)
+            self._saved = time.monotonic()  # training is worth more than a checkpoint: try again later
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Judge the averaged weights, where there are some."""

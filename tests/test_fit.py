@@ -147,6 +147,18 @@ def test_a_run_killed_twice_within_epochs_ends_in_the_same_weights(
     assert same(tmp_path, undisturbed)
 
 
+def test_epochs_of_a_single_batch_are_not_lost(tmp_path: Path) -> None:
+    """Such an epoch has no moment between two of its updates; the place between epochs is one."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    one = replace(recipe(epochs=6, checkpoint_minutes=0.0), data=DataConfig(batch_seconds=1e3, cache_gib=0.0))
+    run(whole, one)
+    run_and_die(cut, one, batch=5)
+    state = CheckpointFolder(cut / "checkpoints" / "key").latest().state  # type: ignore[union-attr]
+    assert (state.epoch, state.position, state.updates) == (4, 0, 4)
+    run(cut, one)
+    assert same(whole, cut)
+
+
 def test_a_run_killed_some_updates_after_its_checkpoint_does_them_again(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
