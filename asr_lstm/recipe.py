@@ -216,7 +216,7 @@ def _check_splits(prepared: Prepared, *, name: str, needed: Sequence[str] = ("tr
             )
         if known := {row.speaker for row in rows} & speakers:
             prepared.notes.append(
-                f"{split}: {len(known)} of its speakers are also in the training data; "
+                f"{split}: also in the training data: {len(known)} of its speakers; "
                 "the rates say little about new speakers"
             )
 

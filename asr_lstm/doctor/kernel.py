@@ -22,7 +22,7 @@ def check_kernel(*, build: bool = False) -> Iterator[Check]:
     Args:
         build: compile it now, where it isn't yet, and load it.
     """
-    if os.environ.get("ASR_LSTM_KERNEL", "") == "portable":
+    if os.environ.get("ASR_LSTM_KERNEL", "") in ("portable", "torch"):
         yield Check("kernel", "note", f"switched off; {_SLOWER}", "unset ASR_LSTM_KERNEL")
         return
     wanted = os.environ.get("CXX")
