@@ -256,6 +256,9 @@ class Pieces:
     def unknown(self, text: str) -> list[str]:
         raise NotImplementedError
 
+    def known(self, text: str) -> str:
+        raise NotImplementedError
+
     def save(self, path: object) -> None:
         raise NotImplementedError
 

@@ -20,7 +20,7 @@ class Pieces:
     def encode(self, text: str, where: str = "") -> list[int]:
         raise NotImplementedError
 
-    decode = unknown = save = encode
+    decode = unknown = known = save = encode
 
 
 def test_characters() -> None:
