@@ -84,9 +84,12 @@ class Experiment:
 
     def fold(self, name: str) -> Experiment:
         """The experiment of one fold, in the same layout below `folds/NAME`."""
-        folder = self.folder / "folds" / name
+        return self._within(self.folder / "folds" / name, self.recipe)
+
+    def _within(self, folder: Path, recipe: Recipe) -> Experiment:
+        """An experiment that is a part of this one."""
         return Experiment(
-            self.recipe,
+            recipe,
             folder,
             load=self.load,
             command=self.command,
@@ -116,7 +119,7 @@ class Experiment:
         recipe = self._begun(manifests)
         sections = asdict(recipe)
         for name in ("corpus", "environment", "decoding", "bootstrap"):
-            sections.pop(name, None)
+            del sections[name]
         for section, name in _NOT_THE_MODEL:
             del sections[section][name]
         if init := sections["training"].pop("init"):
@@ -167,14 +170,7 @@ class Experiment:
             )
         if self.recipe.features.kind != "log_mel":
             raise ConfigError(f"bootstrap.hours: speech is no {self.recipe.features.kind}; say 0")
-        first = Experiment(
-            bootstrap_recipe(self.recipe),
-            self.folder / "bootstrap",
-            load=self.load,
-            command=self.command,
-            console=self.console,
-            fresh=self.fresh,
-        )
+        first = self._within(self.folder / "bootstrap", bootstrap_recipe(self.recipe))
         key = asdict(config) | {
             "train": content_digest(manifests["train"]),
             "texts": tree_digest(config.text),

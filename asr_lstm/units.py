@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from asr_lstm.files import atomic_write
 
 BLANK = 0  # CTC's "nothing new here": unit 0 everywhere in the toolkit
 BLANK_SYMBOL = "<blank>"
+WORD_MARK = "\u2581"  # sentencepiece's sign for the space before a piece, and before a word that is a unit
 SPACE_SYMBOL = "<space>"  # how a space is written in the units' file, where it could not be seen
 
 _JOINERS = "\u200c\u200d"  # invisible, but spelling in Persian and in the scripts of India
@@ -136,7 +138,7 @@ class Units(Protocol):
 
 
 @dataclass(frozen=True)
-class ListedUnits:
+class ListedUnits(ABC):
     """Units that stand in a list, the blank before them: what characters and words have in common.
 
     Attributes:
@@ -240,17 +242,17 @@ class ListedUnits:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
+    @abstractmethod
     def _split(self, text: str) -> Sequence[str]:
         """The symbols that write a normalised text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _join(self, symbols: Sequence[str]) -> str:
         """The text that symbols write."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fits(self, symbol: str) -> bool:
         """Whether this can be a unit."""
-        raise NotImplementedError
 
     def _name(self, symbol: str) -> str:
         """A symbol in messages."""

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from asr_lstm.errors import ConfigError, DataError
-from asr_lstm.units import ListedUnits, Normaliser
+from asr_lstm.units import WORD_MARK, ListedUnits, Normaliser
 
-# Sentencepiece's sign for the beginning of a word; each symbol begins with it, as decoders expect of words.
-WORD_MARK = "\u2581"
 # A vocabulary beyond this has been heard too little of each word; characters are the better choice by far.
 MOST_WORDS = 2000
 
 
 @dataclass(frozen=True)
 class WordUnits(ListedUnits):
-    """One unit for each word, after the blank; each symbol is a word after `WORD_MARK`. See `ListedUnits`."""
+    """One unit for each word, after the blank; each symbol begins with `WORD_MARK`, as decoders expect."""
 
     kind: ClassVar[str] = "words"
     one: ClassVar[str] = "word"

@@ -9,9 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.units import Units
-
-WORD_MARK = "\u2581"  # sentencepiece's sign for the space before a piece
+from asr_lstm.units import WORD_MARK, Units
 
 
 @runtime_checkable

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from asr_lstm.decoding.spelling import WORD_MARK
 from asr_lstm.errors import ConfigError
 from asr_lstm.files import atomic_write
-from asr_lstm.lm.neural.text_units import END, Ids, UnitKind, write_json
+from asr_lstm.lm.neural.text_units import END, Ids, UnitKind, join_lines, write_json
+from asr_lstm.units import WORD_MARK
 
 PIECES_NAME = "units.model"
 
@@ -48,13 +46,8 @@ class PieceTextUnits:
 
     def encode(self, text: str) -> Ids:
         """The units of a text, `(n,)`."""
-        lines = text.split("\n")
-        ids: list[int] = []
-        for number, pieces in enumerate(self._processor.Encode(lines, out_type=int)):
-            ids += [piece + 1 for piece in pieces]
-            if number + 1 < len(lines):
-                ids.append(END)
-        return np.array(ids, np.int64)
+        lines = self._processor.Encode(text.split("\n"), out_type=int)
+        return join_lines([piece + 1 for piece in pieces] for pieces in lines)
 
     def write(self, unit: int, *, after: int) -> str:
         """The piece, with its space within a line."""

@@ -130,19 +130,22 @@ class WordTextUnits(_Symbols):
 
     def encode(self, text: str) -> Ids:
         """The units of a text, `(n,)`, words parted by white space."""
-        lines, get = text.split("\n"), self._ids.get
-        ids: list[int] = []
-        for number, line in enumerate(lines):
-            ids += [get(word, 1) for word in line.split()]
-            if number + 1 < len(lines):
-                ids.append(END)
-        return np.array(ids, np.int64)
+        get = self._ids.get
+        return join_lines([get(word, 1) for word in line.split()] for line in text.split("\n"))
 
     def write(self, unit: int, *, after: int) -> str:
         """The word, and a space before it within a line."""
         if unit == END:
             return "\n"
         return self.symbols[unit - 1] if after == END else " " + self.symbols[unit - 1]
+
+
+def join_lines(lines: Iterable[list[int]]) -> Ids:
+    """The units of all lines, `(n,)`, with an end between each and the next."""
+    ids: list[int] = []
+    for number, line in enumerate(lines):
+        ids += [END, *line] if number else line
+    return np.array(ids, np.int64)
 
 
 def character_units(*texts: str) -> CharacterTextUnits:
