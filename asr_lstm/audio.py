@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from asr_lstm.errors import AudioError
 from asr_lstm.manifest import Utterance
-from asr_lstm.shards import extracted, is_sharded
+from asr_lstm.shards import recording_file
 
 MIN_SECONDS = 0.1  # shorter than any spoken word; less is a click, or a cut gone wrong
 SAMPLE_RATE = 16000  # Hz; what speech corpora come in, and speech holds little above its 8 kHz
@@ -101,7 +100,7 @@ def load_utterance(
     utterance: Utterance, *, rate: int = SAMPLE_RATE, min_seconds: float = MIN_SECONDS
 ) -> Samples:
     """Read what a manifest's row names, of a file or a shard: float32 `(samples,)`; errors as in `read_audio`."""
-    with extracted(utterance) if is_sharded(utterance) else nullcontext(utterance.path) as path:
+    with recording_file(utterance) as path:
         return read_audio(
             path,
             rate=rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -212,11 +213,16 @@ def equalise(audio: Samples, random: np.random.Generator, *, deviation_db: float
     """
     points = 2 ** math.ceil(math.log2(2 * len(audio)))  # twice as long, so that nothing wraps around
     spectrum = np.fft.rfft(audio, points)
-    place = math.pi * np.log1p(np.linspace(0, rate / 2, len(spectrum)) / 700) / math.log1p(rate / 2 / 700)
-    weights = random.normal(0.0, deviation_db, _EQUALISER_TERMS)
-    gain_db = sum(weight * np.cos(term * place) for term, weight in enumerate(weights))
+    gain_db = random.normal(0.0, deviation_db, _EQUALISER_TERMS) @ _mel_cosines(len(spectrum), rate)
     changed = np.fft.irfft(spectrum * 10 ** (gain_db / 20), points)[: len(audio)]
     return np.asarray(changed, dtype=np.float32)
+
+
+@cache  # for each power of two that recordings come to: most of the time of an equaliser
+def _mel_cosines(bins: int, rate: int) -> NDArray[np.float64]:
+    """(terms, bins), over frequencies from 0 to half the rate."""
+    place = math.pi * np.log1p(np.linspace(0, rate / 2, bins) / 700) / math.log1p(rate / 2 / 700)
+    return np.cos(np.arange(_EQUALISER_TERMS)[:, None] * place)
 
 
 def _chance(seed: int, effect: int, *, share: float) -> np.random.Generator | None:

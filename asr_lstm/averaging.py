@@ -1,8 +1,8 @@
-"""Averaging weights over the updates of a training."""
+"""Averaging weights: over the updates of a training, or over some of its epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -71,3 +71,18 @@ class WeightAverage:
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+
+def average_weights(several: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of some weights of one model; numbers that are not fractions come from the first."""
+    first, *others = several
+    mean = {}
+    for name, value in first.items():
+        if not value.is_floating_point():
+            mean[name] = value
+            continue
+        total = value.double()
+        for other in others:
+            total = total + other[name].double()
+        mean[name] = (total / (1 + len(others))).to(value.dtype)
+    return mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,9 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-# Lengths are jittered by this share before sorting, so that an utterance meets other company in each epoch
-# while the padding stays a few per cent.
-LENGTH_JITTER = 0.1
+from asr_lstm.plan import Durations, count_batches, plan_batches
+from asr_lstm.shard_groups import ShardGroups
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class DataConfig:
             learns to align on them sooner. More than a tenth does harm: what follows is all of one length.
         workers: processes that load; 0 loads in the training process, best on two cores with the cache.
         cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
+        shards_at_once: of a manifest whose audio is in shards (`asr-lstm shard`), make batches within so many of
+            them, and then within the next, which are read ahead meanwhile from end to end; 0 draws from all.
     """
 
     batch_seconds: float = 60.0
@@ -36,12 +36,13 @@ class DataConfig:
     shortest_first: float = 0.1
     workers: int = 0
     cache_gib: float = 1.0
+    shards_at_once: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_seconds", "eval_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"data.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("shortest_first", "workers", "cache_gib"):
+        for name in ("shortest_first", "workers", "cache_gib", "shards_at_once"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name} must not be below 0, but is {getattr(self, name)}")
 
@@ -52,99 +53,6 @@ class Draw:
 
     index: int
     seed: int
-
-
-def plan_batches(
-    durations: Sequence[float] | NDArray[np.float64],
-    *,
-    max_seconds: float,
-    seed: int,
-    epoch: int,
-    shortest_first: float = 0.0,
-    group: int = 1,
-) -> list[list[int]]:
-    """Share all utterances out into batches of at most `max_seconds`, padding counted in.
-
-    An utterance that is longer than that is a batch by itself.
-
-    Args:
-        durations: seconds of each utterance.
-        max_seconds: number of utterances times the longest of them.
-        seed: of the run.
-        epoch: each one has its own plan.
-        shortest_first: this share of the batches, the shortest ones, comes first and in order of length
-            (after SortaGrad: Amodei et al. 2015, Deep Speech 2, section 3.3); the others are shuffled.
-        group: so many consecutive batches, counted from the first, are of like length: what one update takes,
-            shared out between processes that must not wait for each other. The last group may be a smaller one.
-
-    Returns:
-        indices into `durations`; each index occurs once.
-
-    Raises:
-        ValueError: `max_seconds` is not above 0.
-    """
-    if max_seconds <= 0:
-        raise ValueError(f"max_seconds must be above 0, not {max_seconds}")
-    random = np.random.default_rng([seed, epoch])
-    order, starts = _by_length(np.asarray(durations, dtype=float), max_seconds, random)
-    groups = _in_groups(len(starts), group, random)
-    first = round(shortest_first * len(groups))
-    rest = groups[first:]
-    arranged = groups[:first] + [rest[place] for place in random.permutation(len(rest)).tolist()]
-    # Groups are counted off from the first batch: a smaller one stands last. Sorting is stable.
-    arranged.sort(key=lambda members: len(members) < group)
-    rows, bounds = order.tolist(), [*starts, len(order)]
-    return [rows[bounds[batch] : bounds[batch + 1]] for members in arranged for batch in members]
-
-
-def _in_groups(batches: int, size: int, random: np.random.Generator) -> list[range]:
-    """Batches in groups of neighbours; where they do not divide evenly, a random group is the smaller one."""
-    left = batches % size
-    small = int(random.integers(batches // size + 1)) * size if left else batches
-    starts = [*range(0, small, size), *([small] if left else []), *range(small + left, batches, size)]
-    return [range(start, end) for start, end in itertools.pairwise([*starts, batches])]
-
-
-def count_batches(
-    durations: Sequence[float] | NDArray[np.float64], *, max_seconds: float, seed: int, epoch: int
-) -> int:
-    """How many batches `plan_batches` makes, in less time."""
-    random = np.random.default_rng([seed, epoch])
-    return len(_by_length(np.asarray(durations, dtype=float), max_seconds, random)[1])
-
-
-def _by_length(
-    lengths: NDArray[np.float64], max_seconds: float, random: np.random.Generator
-) -> tuple[NDArray[np.int64], list[int]]:
-    """Utterances in order of their jittered lengths, and where in that order each batch begins."""
-    jittered = lengths * random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, size=len(lengths))
-    order = np.argsort(jittered, kind="stable")
-    ends = _batch_ends(lengths[order], max_seconds).tolist()
-    starts = []
-    place = 0
-    while place < len(ends):
-        starts.append(place)
-        place = ends[place]
-    return order, starts
-
-
-def _batch_ends(lengths: NDArray[np.float64], max_seconds: float) -> NDArray[np.int64]:
-    """Where a batch ends that begins at each place and takes what fits: for all places at once, an utterance a round.
-
-    A million take a quarter of a second at 60 s a batch.
-    """
-    ends = np.empty(len(lengths), np.int64)
-    places = np.arange(len(lengths))
-    longest = np.zeros(len(lengths))
-    size = 0
-    while len(places):
-        nexts = np.minimum(places + size, len(lengths) - 1)
-        longest = np.maximum(longest, lengths[nexts])
-        size += 1
-        full = (places + size > len(lengths)) | ((size > 1) & (longest * size > max_seconds))
-        ends[places[full]] = places[full] + size - 1
-        places, longest = places[~full], longest[~full]
-    return ends
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -164,6 +72,7 @@ class EpochSampler(Sampler[list[Draw]]):
         group: batches of one update, over all processes; a multiple of `world`.
         rank: of this process, from 0.
         world: how many processes there are.
+        shards: that the epoch goes through, some at a time; None for utterances that are drawn from all.
 
     Attributes:
         epoch: the epoch under way, from 0.
@@ -172,7 +81,7 @@ class EpochSampler(Sampler[list[Draw]]):
 
     def __init__(
         self,
-        durations: Sequence[float] | NDArray[np.float64],
+        durations: Durations,
         *,
         max_seconds: float,
         seed: int,
@@ -180,14 +89,16 @@ class EpochSampler(Sampler[list[Draw]]):
         group: int = 1,
         rank: int = 0,
         world: int = 1,
+        shards: ShardGroups | None = None,
     ) -> None:
-        self.durations = durations
+        self.durations = np.asarray(durations, np.float64)
         self.max_seconds = max_seconds
         self.seed = seed
         self.shortest_first = shortest_first
         self.group = group
         self.rank = rank
         self.world = world
+        self.shards = shards
         self.epoch = 0
         self.position = 0
 
@@ -200,17 +111,30 @@ class EpochSampler(Sampler[list[Draw]]):
             epoch=epoch,
             shortest_first=min(1.0, max(0.0, self.shortest_first - epoch)),
             group=self.group,
+            parts=self._parts(epoch),
         )
+
+    def _parts(self, epoch: int) -> list[NDArray[np.int64]]:
+        return self.shards.rows(epoch) if self.shards else []
 
     def updates(self, epoch: int) -> int:
         """How many updates an epoch has."""
-        batches = count_batches(self.durations, max_seconds=self.max_seconds, seed=self.seed, epoch=epoch)
+        batches = count_batches(
+            self.durations,
+            max_seconds=self.max_seconds,
+            seed=self.seed,
+            epoch=epoch,
+            parts=self._parts(epoch),
+        )
         return -(-batches // self.group)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.epoch
         plan = self.plan(epoch)
+        reading = self.shards.reading(epoch, plan) if self.shards else None
         for start in range(self.position, len(plan), self.world):
+            if reading:
+                reading.go_on(start, start + self.world)
             own = start + self.rank
             batch = plan[own] if own < len(plan) else []
             yield [Draw(index, draw_seed(self.seed, epoch, index)) for index in batch]

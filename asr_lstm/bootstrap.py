@@ -2,8 +2,8 @@
 
 CTC on little real speech spends most of its updates on finding out which stretch of sound belongs to which letter
 (docs/bootstrap.md has measurements). espeak-ng says the training transcripts, and other texts, in hundreds of voices
-in a few minutes. What is learned from that begins the training on real speech; the synthetic speech itself is no
-part of it.
+in a few minutes. Either what is learned from that begins the training on real speech, and the synthetic speech itself
+is no part of it; or both are learned from together, to the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from asr_lstm.config import Recipe
@@ -23,8 +23,7 @@ _DIRECT_TO_REVERBERANT = (3.0, 20.0)  # dB
 _SIGNAL_TO_NOISE = (8.0, 40.0)  # dB
 _NOISE_COLOUR = (0.0, 2.0)
 _LEVEL = (-32.0, -12.0)  # dBFS
-_SILENCE = (0.1, 0.8)  # seconds
-_LEAST_SECONDS = 0.3  # to say a transcript; a digit is one
+_LEAST_SECONDS = 0.1  # to say a transcript; a digit is one, and hasty voices must not lack the short ones
 
 # A child's vocal tract is a third shorter than a man's, and espeak-ng has no children.
 VOCAL_TRACT = 0.2
@@ -35,20 +34,27 @@ DROPOUT = 0.05
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """Synthetic speech to learn from before the training data.
+    """Synthetic speech to learn from before the training data, or with it.
 
     Attributes:
         hours: of it; 0 for none.
+        how: `begin` learns from it first, and goes on with the training data alone; `mix` learns from both together,
+            which keeps a model of few speakers from taking their voices for the words.
         lang: a language of espeak-ng; `en` stands for all accents of English.
         text: files with further sentences to speak, or prose; the training transcripts are always spoken.
-        epochs: passes over it.
-        learning_rate: at the end of the warm-up.
-        batch_seconds: length of a batch.
+        silence: seconds before and after what is said, least and most, as recordings are cut.
+        words_a_minute: of the slowest and the fastest voice, 80 to 450.
+        epochs: passes over it, where it comes first.
+        learning_rate: at the end of the warm-up, where it comes first.
+        batch_seconds: length of a batch, where it comes first.
     """
 
     hours: float = 0.0
+    how: Literal["begin", "mix"] = "begin"
     lang: str = "en"
     text: list[str] = field(default_factory=list)
+    silence: tuple[float, float] = (0.1, 0.8)
+    words_a_minute: tuple[int, int] = (90, 180)
     epochs: int = 1
     learning_rate: float = 3e-3
     batch_seconds: float = 30.0
@@ -59,6 +65,12 @@ class BootstrapConfig:
         for name in ("epochs", "learning_rate", "batch_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"bootstrap.{name} must be above 0, not {getattr(self, name)}")
+        for name, least, most in (("silence", 0, 10), ("words_a_minute", 80, 450)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(
+                    f"bootstrap.{name} must be two numbers in {least} .. {most}, the lower first, not {low}, {high}"
+                )
 
 
 def bootstrap_recipe(recipe: Recipe) -> Recipe:
@@ -80,6 +92,14 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
     )
 
 
+def bootstrap_notes(config: BootstrapConfig) -> list[str]:
+    """What a reader of results must know of it."""
+    if not config.hours:
+        return []
+    how = "began with" if config.how == "begin" else "counts"
+    return [f"training {how} {config.hours:g} h of SYNTHETIC speech by espeak-ng ({config.lang})"]
+
+
 def speak_transcripts(
     config: BootstrapConfig, transcripts: Sequence[str], *, output: Path, seed: int
 ) -> Prepared:
@@ -95,7 +115,7 @@ def speak_transcripts(
         ConfigError: espeak-ng is not installed or has no such language.
         DataError: no sentence that it can speak.
     """
-    from asr_lstm.corpora.espeak import Acoustics
+    from asr_lstm.corpora.rooms import Acoustics
     from asr_lstm.corpora.spoken_text import prepare_spoken_text
 
     acoustics = Acoustics(
@@ -104,7 +124,7 @@ def speak_transcripts(
         signal_to_noise=_SIGNAL_TO_NOISE,
         noise_colour=_NOISE_COLOUR,
         level=_LEVEL,
-        silence=_SILENCE,
+        silence=config.silence,
     )
     return prepare_spoken_text(
         output,
@@ -113,6 +133,7 @@ def speak_transcripts(
         sentences=transcripts,
         hours=config.hours,
         min_seconds=_LEAST_SECONDS,
+        words_a_minute=config.words_a_minute,
         acoustics=acoustics,
         seed=seed,
     )

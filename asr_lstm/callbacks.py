@@ -200,13 +200,14 @@ class Checkpointer(Callback):
         """Save that training is whole."""
         self.state.ended = True
         self.save(trainer, pl_module)
+        self._interrupts.release()
         if parallel.any_process(self._interrupts.asked):
             raise TrainingInterrupted(
                 "interrupted when training had ended: the same command goes on from there"
             )
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the signals back: `teardown` would be later than Lightning, which then has put back its own."""
         self._interrupts.release()
 
     def save(self, trainer: lightning.Trainer, task: CTCTraining) -> None:

@@ -14,7 +14,8 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,21 +245,6 @@ def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *
             )
 
 
-def average_weights(several: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of some weights of one model; numbers that are not fractions come from the first."""
-    first, *others = several
-    mean = {}
-    for name, value in first.items():
-        if not value.is_floating_point():
-            mean[name] = value
-            continue
-        total = value.double()
-        for other in others:
-            total = total + other[name].double()
-        mean[name] = (total / (1 + len(others))).to(value.dtype)
-    return mean
-
-
 def _read(path: Path) -> Snapshot:
     """A checkpoint; raises one of `_DAMAGE`, or ConfigError for a newer format."""
     head = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
@@ -273,14 +259,24 @@ def _read(path: Path) -> Snapshot:
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise ValueError(f"{name} is not what was written")
     best = [Judged(**row) for row in head["state"].pop("best")]
-    # The digest guards against accidents, weights_only against a hostile hand: it refuses to call anything.
-    optimiser = torch.load(io.BytesIO(contents[OPTIMISER_NAME]), map_location="cpu", weights_only=True)
+    optimiser = _load_plain(contents[OPTIMISER_NAME], name=OPTIMISER_NAME)
     return Snapshot(
         state=RunState(best=best, **head["state"]),
         weights=load_tensors(contents[WEIGHTS_NAME]),
         average=load_tensors(contents[AVERAGE_NAME]) if AVERAGE_NAME in contents else {},
         optimiser=optimiser,
     )
+
+
+def _load_plain(content: bytes, *, name: str) -> Any:
+    """What torch saved; raises one of `_DAMAGE`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on what it did not write itself
+            # Digests guard against accidents, weights_only against a hostile hand: it refuses to call anything.
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words tell how to run it all the same
+        raise ValueError(f"{name} holds more than numbers and names, or none") from error
 
 
 def _to_bytes(weights: Mapping[str, Tensor]) -> bytes:

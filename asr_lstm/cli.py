@@ -70,6 +70,23 @@ def _recipe(arguments: list[str]) -> int:
     return recipe_command(arguments)
 
 
+def _train(arguments: list[str]) -> int:
+    """one's own recordings, with settings that suit them: train --manifest FILE [--minutes 60] [--lang CODE]"""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            "asr-lstm train --manifest FILE [--dev FILE] [--minutes 60] [--lang CODE] [--output exp/NAME] [--fresh]\n"
+            "[options of a recipe, such as --training.epochs 10; asr-lstm recipe --help has them]"
+        )
+        return DONE if arguments else NO_SENSE
+    from asr_lstm import parallel
+
+    if parallel.follows():
+        return parallel.follow()
+    from asr_lstm.train import train_command
+
+    return train_command(arguments)
+
+
 def _prepare(arguments: list[str]) -> int:
     """write manifests: prepare CORPUS SOURCE [--output DIR]"""
     from asr_lstm.corpora.command import prepare_command
@@ -171,7 +188,7 @@ def _evaluate(arguments: list[str]) -> int:
 
 def _tune(arguments: list[str]) -> int:
     """find a beam search's weights on dev and keep them in the model: tune --model BUNDLE --manifest DEV --lm LM"""
-    from asr_lstm.tuning import tune_command
+    from asr_lstm.tuning_command import tune_command
 
     return _call(tune_command, arguments, verb="tune")
 
@@ -185,6 +202,7 @@ def _transcribe(arguments: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "recipe": _recipe,
+    "train": _train,
     "prepare": _prepare,
     "preflight": _preflight,
     "evaluate": _evaluate,

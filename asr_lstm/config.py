@@ -16,11 +16,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.batching import DataConfig
 from asr_lstm.bootstrap import BootstrapConfig
+from asr_lstm.convolution import time_strides
 from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
-from asr_lstm.model import EncoderConfig
+from asr_lstm.model import EncoderConfig, middle_layer
 from asr_lstm.schedule import TrainingConfig
 from asr_lstm.unit_kinds import UnitsConfig
 from asr_lstm.units import Normaliser
@@ -62,6 +63,8 @@ class Recipe:
         bootstrap: synthetic speech to learn from before.
         decoding: how texts are found.
         seed: of everything random.
+        minutes: of training; where above 0, what the recipe does not say is chosen from its data and this time
+            (`asr_lstm.defaults`), and the settings that are written say 0 again.
         environment: options that an environment variable sets, such as `LIBRISPEECH: corpus.options.source`.
     """
 
@@ -77,15 +80,24 @@ class Recipe:
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     seed: int = 1
+    minutes: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.minutes < float("inf"):
+            raise ValueError(f"minutes must not be below 0, but is {self.minutes}")
+        if self.minutes and self.features.kind != "log_mel":
+            raise ValueError("minutes: settings are chosen for audio alone; say them all, and minutes 0")
         if self.features.kind == "frames" and not self.corpus.load:
             raise ValueError("features.kind is `frames`: corpus.load must name the function that reads them")
         if self.features.kind == "log_mel" and self.corpus.load:
             raise ValueError(
                 "corpus.load is for frames; say features.kind `frames`, or leave it out for audio"
             )
+        if self.encoder.convolution:
+            time_strides(self.features.stack)
+        if self.training.intermediate:
+            middle_layer(self.encoder.layers)
 
 
 def recipe_parser(prog: str = "asr-lstm recipe FOLDER") -> ArgumentParser:
@@ -97,7 +109,11 @@ def recipe_parser(prog: str = "asr-lstm recipe FOLDER") -> ArgumentParser:
 
 
 def load_recipe(
-    folder: str | Path, *, options: Sequence[str] = (), environment: Mapping[str, str] = os.environ
+    folder: str | Path,
+    *,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    chosen: Sequence[str] = (),
 ) -> Recipe:
     """Read a recipe.
 
@@ -105,6 +121,7 @@ def load_recipe(
         folder: with a recipe.yaml, or that file itself.
         options: overrides such as `--training.epochs 3`; they win over the environment, and that over the file.
         environment: where the variables named in the recipe's `environment` are looked up.
+        chosen: options for what the recipe leaves open; the file wins over them.
 
     Raises:
         ConfigError: no such recipe, a key that does not exist, a value that does not fit.
@@ -119,7 +136,7 @@ def load_recipe(
             overrides += [f"--{option}={_scalar(value)}"]
     try:
         parser = recipe_parser()
-        namespace = parser.parse_args([f"--config={path}", *overrides, *options])
+        namespace = parser.parse_args([*chosen, f"--config={path}", *overrides, *options])
         values = parser.instantiate(namespace).as_dict()
         values.pop("config")
         return Recipe(**values)
@@ -127,10 +144,14 @@ def load_recipe(
         raise ConfigError(f"{path}: {_one_line(error)}") from error
 
 
-def write_settings(path: str | Path, recipe: Recipe) -> None:
-    """Write all settings of a recipe, defaults and overrides included, as a recipe.yaml, if they are not there."""
+def write_settings(path: str | Path, recipe: Recipe, *, remarks: Sequence[str] = ()) -> None:
+    """Write all settings of a recipe, defaults and overrides included, as a recipe.yaml, if they are not there.
+
+    The remarks, a line each, become comments at its head.
+    """
     plain = json.loads(json.dumps(asdict(recipe), default=str))  # tuples become lists, paths text
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    text = "".join(f"# {remark}\n" for remark in remarks)
+    text += yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     if not Path(path).is_file() or Path(path).read_text(encoding="utf-8") != text:
         with atomic_write(path) as file:
             file.write(text)

@@ -23,11 +23,12 @@ from asr_lstm.batching import (
     Example,
     Unreadable,
     collate,
-    plan_batches,
 )
-from asr_lstm.errors import AudioError, DataError
+from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.manifest_index import durations_of, summarise
+from asr_lstm.manifest_index import durations_of, shards_of, summarise
+from asr_lstm.plan import plan_batches
+from asr_lstm.shard_groups import ShardGroups
 from asr_lstm.units import CharacterUnits, Units
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,9 @@ class SpeechData(lightning.LightningDataModule):
         augment: of the waveforms in training; none where the loader gives frames.
         seed: of the run.
         accumulate: batches of each process that make one update.
+
+    Raises:
+        ConfigError: shards are to be gone through one after another, but utterances lie outside shards.
     """
 
     def __init__(
@@ -163,6 +167,7 @@ class SpeechData(lightning.LightningDataModule):
             group=accumulate * parallel.world(),
             rank=parallel.rank(),
             world=parallel.world(),
+            shards=_shard_groups(train, config, seed=seed) if config.shards_at_once else None,
         )
 
     def total_updates(self, epochs: int) -> int:
@@ -231,6 +236,17 @@ def readable(load: Loader, utterances: Iterable[Utterance]) -> Iterator[Tensor]:
         yield torch.as_tensor(inputs)
     if error is not None and not count:
         raise DataError(f"not one utterance can be read any more, the last: {' '.join(str(error).split())}")
+
+
+def _shard_groups(utterances: Sequence[Utterance], config: DataConfig, *, seed: int) -> ShardGroups:
+    shards = shards_of(utterances)
+    outside = np.flatnonzero(shards.numbers < 0)
+    if len(outside):
+        raise ConfigError(
+            f"data.shards_at_once: {utterances[int(outside[0])].path} is a file of its own, and so are "
+            f"{len(outside) - 1} others; put the audio into shards (asr-lstm shard), or say 0"
+        )
+    return ShardGroups(shards, config.shards_at_once, seed)
 
 
 def _check_writable(utterances: Sequence[Utterance], units: Units) -> None:

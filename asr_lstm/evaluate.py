@@ -7,8 +7,8 @@ import platform
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from asr_lstm.confusions import confusions, oracle_wer
 from asr_lstm.decoding.decoders import Decoder, beam_weights, make_decoders
 from asr_lstm.decoding.options import GREEDY, DecodingConfig, decoding_config
 from asr_lstm.errors import DataError
+from asr_lstm.inference import BATCH_SECONDS
 from asr_lstm.manifest import Utterance, read_manifest
-from asr_lstm.recognise import BATCH_SECONDS, Recognition, Recognitions, recognise_each
+from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import (
     Results,
     SplitResult,
@@ -147,38 +148,74 @@ def evaluate(
     """
     decoding = decoding or DecodingConfig()
     if output is not None:
-        _check_writable(output)
+        check_writable(output)
     bundle = load_bundle(model)
     utterances = read_manifest(manifest)
     decoders = make_decoders(decoding, bundle.units, bundle.tuned)
     recognised = recognise_each(
         bundle, utterances, decoders, batch_seconds=batch_seconds, device=device, confidences=True
     )
-    normaliser = bundle.units.normaliser
-    splits = {
-        name: score_recognitions(utterances, found, normaliser=normaliser)
-        for name, found in recognised.items()
-    }
-    figures = {
-        decoder.name: {
-            "weights": beam_weights(decoder.name, decoding, bundle.tuned),
-            **error_figures(splits[decoder.name], recognised[decoder.name], decoder, normaliser=normaliser),
-        }
-        for decoder in decoders
-    }
-    results = Results(
+    about = Results(
         recipe=str(model),
         seed=SEED,
         command=command_line("evaluate", model=model, manifest=manifest, decoding=decoding, output=output),
         device=device_name(device),
         cores=torch.get_num_threads(),
         parameters=bundle.parameters,
-        splits={manifest.stem: {name: split.result for name, split in splits.items()}},
-        metrics={"decoders": {manifest.stem: figures}},
-        notes=splits[GREEDY].notes,
+    )
+    weights = {name: beam_weights(name, decoding, bundle.tuned) for name in decoding.decoders}
+    evaluation = score_decoders(
+        decoders,
+        recognised,
+        utterances,
+        normaliser=bundle.units.normaliser,
+        weights=weights,
+        split=manifest.stem,
+        about=about,
     )
     if output is not None:
-        write_results(output, results)
+        write_results(output, evaluation.results)
+    return evaluation
+
+
+def score_decoders(
+    decoders: Sequence[Decoder],
+    recognised: Mapping[str, Recognitions],
+    utterances: Sequence[Utterance],
+    *,
+    normaliser: Normaliser,
+    weights: Mapping[str, Any],
+    split: str,
+    about: Results,
+) -> Evaluation:
+    """Score what each decoder recognised.
+
+    Args:
+        decoders: with the names of what is known of their words.
+        recognised: by their names, of all utterances, with confidences.
+        utterances: with their reference texts.
+        normaliser: of the model's units.
+        weights: by the decoders' names, for results.json.
+        split: name of the utterances.
+        about: what is to be told of the model and the run; it gets splits, metrics and notes.
+    """
+    splits = {
+        name: score_recognitions(utterances, found, normaliser=normaliser)
+        for name, found in recognised.items()
+    }
+    figures = {
+        decoder.name: {
+            "weights": weights[decoder.name],
+            **error_figures(splits[decoder.name], recognised[decoder.name], decoder, normaliser=normaliser),
+        }
+        for decoder in decoders
+    }
+    results = replace(
+        about,
+        splits={split: {name: one.result for name, one in splits.items()}},
+        metrics={"decoders": {split: figures}},
+        notes=[*about.notes, *splits[GREEDY].notes],
+    )
     return Evaluation(results, splits)
 
 
@@ -200,20 +237,24 @@ def error_figures(
     }
 
 
-def command_line(verb: str, *, decoding: DecodingConfig, **paths: Path | None) -> str:
-    """What reproduces a result: options that are not the default."""
-    options: dict[str, Any] = {name: value for name, value in paths.items() if name != "output"}
+def command_line(verb: str, *, decoding: DecodingConfig, **others: Path | int | None) -> str:
+    """What reproduces a result: options that are not the default, the output last."""
+    options: dict[str, Any] = {name: value for name, value in others.items() if name != "output"}
     options |= {name: value for name, value in asdict(decoding).items() if value != _DEFAULTS[name]}
     command = ["asr-lstm", verb]
-    for name, value in (options | {"output": paths.get("output")}).items():
+    for name, value in (options | {"output": others.get("output")}).items():
         if value is not None:
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
             command += [f"--{name}", shown]
     return shlex.join(command)
 
 
-def _check_writable(path: Path) -> None:
-    """Find out before the work, not after it, that its result cannot be written."""
+def check_writable(path: Path) -> None:
+    """Find out before the work, not after it, that its result cannot be written.
+
+    Raises:
+        DataError: it cannot.
+    """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; give the name of a file to write")
     try:
@@ -260,10 +301,16 @@ def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None,
     evaluation = evaluate(model=model, manifest=manifest, output=output, decoding=options)
     split = evaluation.split
     console = Console()
-    console.print(results_table(evaluation.results))
-    name, figures = list(evaluation.results.metrics["decoders"][manifest.stem].items())[-1]
-    console.print(error_summary(name, figures))
+    print_evaluation(evaluation, console)
     console.print(worst_alignments(split.references, split.hypotheses, split.ids, width=console.width))
     for failure in split.failures:
         print(failure.error, file=sys.stderr)
     return 1 if split.failures else 0
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the rates of all decoders, and what is known of the last one's errors."""
+    console.print(results_table(evaluation.results))
+    (figures,) = evaluation.results.metrics["decoders"].values()
+    name = list(figures)[-1]
+    console.print(error_summary(name, figures[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr_lstm.bootstrap import bootstrap_recipe, speak_transcripts
-from asr_lstm.bundle import CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME, Bundle, load_bundle
+from asr_lstm.bootstrap import bootstrap_notes, bootstrap_recipe, speak_transcripts
+from asr_lstm.bundle import UNITS_NAME, Bundle, load_bundle
 from asr_lstm.config import Recipe
 from asr_lstm.decoding.decoders import Parts, make_decoder
 from asr_lstm.decoding.options import DecodingConfig
@@ -22,8 +23,9 @@ from asr_lstm.errors import AudioError, ConfigError
 from asr_lstm.evaluate import DECODER, ScoredSplit, device_name, score_recognitions
 from asr_lstm.files import atomic_write
 from asr_lstm.init_from import bundle_digest
-from asr_lstm.manifest import Loader, read_manifest
+from asr_lstm.manifest import Loader, iter_manifest, read_manifest, write_manifest
 from asr_lstm.manifest_index import open_manifest
+from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
 from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import Results, read_results, results_markdown, write_results
 from asr_lstm.schedule import torch_device
@@ -82,6 +84,11 @@ class Experiment:
         """The folder of the bundle."""
         return self.folder / "model"
 
+    @property
+    def _bootstrap(self) -> Path:
+        """The folder of synthetic speech and of what is learned from it alone."""
+        return self.folder / "bootstrap"
+
     def fold(self, name: str) -> Experiment:
         """The experiment of one fold, in the same layout below `folds/NAME`."""
         return self._within(self.folder / "folds" / name, self.recipe)
@@ -116,9 +123,15 @@ class Experiment:
         Raises:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
-        recipe = self._begun(manifests)
+        recipe, spoken = self.recipe, self._speak(manifests)
+        train = manifests["train"]
+        if spoken and recipe.bootstrap.how == "mix":
+            train = spoken.with_name("mixed.jsonl")
+            write_manifest(train, itertools.chain(iter_manifest(manifests["train"]), iter_manifest(spoken)))
+        elif spoken:
+            recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
         sections = asdict(recipe)
-        for name in ("corpus", "environment", "decoding", "bootstrap"):
+        for name in ("corpus", "environment", "decoding", "bootstrap", "minutes"):
             del sections[name]
         for section, name in _NOT_THE_MODEL:
             del sections[section][name]
@@ -131,7 +144,7 @@ class Experiment:
             sections["init"] = bundle_digest(init)
         key = sections | {
             "load": self.recipe.corpus.load,
-            "train": content_digest(manifests["train"]),
+            "train": content_digest(train),
             "dev": content_digest(manifests["dev"]),
             "noise": tree_digest([self.recipe.augment.noise_folder]),
         }
@@ -141,7 +154,7 @@ class Experiment:
 
         outcome = fit(
             recipe,
-            train=open_manifest(manifests["train"], self.recipe.text),
+            train=open_manifest(train, self.recipe.text),
             dev=read_manifest(manifests["dev"]),
             load=self.load,
             output=self.folder,
@@ -153,38 +166,45 @@ class Experiment:
         outputs = [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
         self.stages.finish("train", key, asdict(outcome), outputs=outputs)
 
-    def _begun(self, manifests: Mapping[str, Path]) -> Recipe:
-        """The recipe with the model that training begins from, learned from synthetic speech where it says so.
-
-        That model is judged by the real `dev`, which shows how little of it carries over by itself.
+    def _speak(self, manifests: Mapping[str, Path]) -> Path | None:
+        """The manifest of the synthetic speech that the recipe asks for, made of the training transcripts.
 
         Raises:
             ConfigError: the recipe names another model to begin from as well, or its data is no audio.
         """
         config = self.recipe.bootstrap
         if not config.hours:
-            return self.recipe
-        if self.recipe.training.init:
+            return None
+        if self.recipe.training.init and config.how == "begin":
             raise ConfigError(
                 "bootstrap.hours: the recipe begins from training.init already; leave one of them out"
             )
         if self.recipe.features.kind != "log_mel":
             raise ConfigError(f"bootstrap.hours: speech is no {self.recipe.features.kind}; say 0")
-        first = self._within(self.folder / "bootstrap", bootstrap_recipe(self.recipe))
+        stages = Stages(self._bootstrap / "stages.json")
         key = asdict(config) | {
             "train": content_digest(manifests["train"]),
             "texts": tree_digest(config.text),
             "seed": self.recipe.seed,
         }
-        if (record := first.stages.done("prepare", key)) is None:
+        if (record := stages.done("prepare", key)) is None:
             train = open_manifest(manifests["train"], self.recipe.text)
             transcripts = [utterance.text for utterance in train]
-            folder = first.folder / "manifests"
+            folder = self._bootstrap / "manifests"
             prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
             record = {"train": str(prepared.manifests["train"])}
-            first.stages.finish("prepare", key, record, outputs=[prepared.manifests["train"]])
-        self.console.print(f"synthetic speech to begin with, {config.hours:g} h:", highlight=False)
-        first.train({"train": Path(record["train"]), "dev": manifests["dev"]})
+            stages.finish("prepare", key, record, outputs=[prepared.manifests["train"]])
+        return Path(record["train"])
+
+    def _begin(self, manifests: Mapping[str, Path]) -> Recipe:
+        """The recipe with the model that training begins from, learned from synthetic speech.
+
+        That model is judged by the real `dev`, which shows how little of it carries over by itself.
+        """
+        first = self._within(self._bootstrap, bootstrap_recipe(self.recipe))
+        hours = self.recipe.bootstrap.hours
+        self.console.print(f"synthetic speech to begin with, {hours:g} h:", highlight=False)
+        first.train(manifests)
         return replace(self.recipe, training=replace(self.recipe.training, init=str(first.model)))
 
     def tune(self, dev: Path) -> None:
@@ -293,15 +313,20 @@ class Experiment:
             "references": {split: content_digest(manifests[split]) for split in decoded},
             "speed": {decode_stage(*pair): self.stages.record(decode_stage(*pair)) for pair in pairs},
             "notes": list(notes),
+            "bootstrap": asdict(self.recipe.bootstrap),
             "train": trained,
             **({"metrics": metrics} if metrics else {}),
         }
         if self.stages.done("score", key) is None:
-            splits, remarks = {}, list(notes)
+            splits, remarks = {}, [*notes, *bootstrap_notes(self.recipe.bootstrap)]
             for split in decoded:
                 scored = {name: self._score(manifests[split], split, name) for name in decoders}
                 splits[split] = {name: one.result for name, one in scored.items()}
                 remarks += [f"{split}: {note}" for note in scored[DECODER].notes]
+            if "dev" in decoded and any(map(has_weights, decoders)):
+                remarks.append(
+                    "dev: the weights of its decoders were tuned on dev itself; tune --folds does better"
+                )
             results = Results(
                 recipe=self.recipe.name,
                 seed=self.recipe.seed,

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
-from torch import Tensor
 
 from asr_lstm import parallel
-from asr_lstm.allocator import keep_freed_memory
-from asr_lstm.augment import make_augmentation
+from asr_lstm.averaging import average_weights
 from asr_lstm.bundle import Bundle, save_bundle
 from asr_lstm.callbacks import Checkpointer
-from asr_lstm.checkpoints import CheckpointFolder, average_weights
+from asr_lstm.checkpoints import CheckpointFolder
 from asr_lstm.config import Recipe
-from asr_lstm.corpora.validate import write_dropped
-from asr_lstm.data import AudioCache, SpeechData, readable
-from asr_lstm.gradients import GradientWatch
-from asr_lstm.init_from import initialise
+from asr_lstm.data import SpeechData
+from asr_lstm.inference import AUDIO_LOADER
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.model import Recogniser
-from asr_lstm.preflight import check_training_data
-from asr_lstm.progress import ProgressReport
-from asr_lstm.recognise import AUDIO_LOADER
 from asr_lstm.resume import finish_run, open_run
-from asr_lstm.schedule import choose_precision, torch_device
+from asr_lstm.schedule import choose_precision
+from asr_lstm.set_up import make_callbacks, make_trainer, set_up
 from asr_lstm.training import CTCTraining
-from asr_lstm.unit_kinds import make_units
-from asr_lstm.units import Units
 
 log = logging.getLogger(__name__)
-
-# So many utterances, spread evenly, settle the mean and deviation of each band.
-NORMALISATION_UTTERANCES = 500
 
 
 @dataclass(frozen=True)
@@ -118,51 +103,13 @@ def _fit(
     console: Console | None = None,
 ) -> Outcome:
     """Train in this process; without a console nothing is shown and no result is written."""
-    _quieten_lightning()
-    keep_freed_memory()
-    lightning.seed_everything(recipe.seed, verbose=False)
-    units = make_units(recipe.units, train, recipe.text)
-    audio = recipe.features.kind == "log_mel"
-    augment = make_augmentation(recipe.augment, recipe.features, seed=recipe.seed)
-    speed = recipe.augment.speed if audio else 0.0
-    preflight = check_training_data(
-        train,
-        units=units,
-        features=recipe.features,
-        encoder=recipe.encoder,
-        speed=speed,
-        batch_seconds=recipe.data.batch_seconds,
-    )
-    if console:
-        console.print(preflight.summary(), highlight=False, soft_wrap=True)
-        write_dropped(output / "logs" / "dropped.tsv", preflight.dropped)
-    train = preflight.kept
-    if audio:
-        load = AudioCache(load, gib=recipe.data.cache_gib)
-
-    model = _first_model(recipe, units, readable(load, _spread(train)))
-    data = SpeechData(
-        train,
-        dev,
-        units,
-        load,
-        config=recipe.data,
-        augment=augment,
-        seed=recipe.seed,
-        accumulate=recipe.training.accumulate,
-    )
-    task = CTCTraining(
-        model,
-        units,
-        config=recipe.training,
-        total_updates=data.total_updates(recipe.training.epochs),
-        references=[recipe.text(utterance.text) for utterance in dev],
-        unreadable=output / "logs" / "unreadable.tsv" if console else None,
-    )
-    keeper = _run(recipe, task, data, folder=folder, logs=output / "logs")
+    logs = output / "logs"
+    task, data, preflight = set_up(recipe, train=train, dev=dev, load=load, logs=logs, console=console)
+    keeper = _run(recipe, task, data, folder=folder, logs=logs)
     parallel.wait_for_all()
     best = _choose(recipe, task, data, keeper=keeper)
-    bundle = Bundle(model, units, recipe.features, recipe.encoder, loader=recipe.corpus.load or AUDIO_LOADER)
+    loader = recipe.corpus.load or AUDIO_LOADER
+    bundle = Bundle(task.model, task.units, recipe.features, recipe.encoder, loader=loader)
     if console:
         save_bundle(output / "model", bundle)
         finish_run(folder)
@@ -174,17 +121,6 @@ def _fit(
         precision=choose_precision(recipe.training),
         resumed=keeper.state.resumed,
     )
-
-
-def _first_model(recipe: Recipe, units: Units, inputs: Iterable[Tensor]) -> Recogniser:
-    """The model that training begins with, its front end fitted to some inputs."""
-    model = Recogniser(recipe.features, recipe.encoder, units=len(units), augment=recipe.augment)
-    model.front_end.fit(inputs)
-    if recipe.training.init:
-        initialise(
-            model, units, features=recipe.features, encoder=recipe.encoder, bundle=recipe.training.init
-        )
-    return model
 
 
 def _run(
@@ -206,10 +142,7 @@ def _run(
         if keeper.state.ended:
             return keeper
     logger = TensorBoardLogger(logs, name="tensorboard", version=folder.folder.name)
-    callbacks = [keeper, GradientWatch(recipe.features.hop_ms * recipe.features.stack / 1000)]
-    if parallel.rank() == 0:
-        callbacks.append(ProgressReport(task.total_updates))
-    _trainer(recipe, *callbacks, logger=logger).fit(task, datamodule=data)
+    make_trainer(recipe, *make_callbacks(recipe, task, keeper), logger=logger).fit(task, datamodule=data)
     return keeper
 
 
@@ -234,37 +167,5 @@ def _choose(recipe: Recipe, task: CTCTraining, data: SpeechData, *, keeper: Chec
 
 def _dev_wer(recipe: Recipe, task: CTCTraining, data: SpeechData) -> float:
     """Judge the weights of the moment on dev, outside training."""
-    (metrics,) = _trainer(recipe).validate(task, datamodule=data, verbose=False)
+    (metrics,) = make_trainer(recipe).validate(task, datamodule=data, verbose=False)
     return float(metrics["dev_wer"])
-
-
-def _trainer(
-    recipe: Recipe, *callbacks: Callback, logger: TensorBoardLogger | bool = False
-) -> lightning.Trainer:
-    return lightning.Trainer(
-        max_epochs=recipe.training.epochs,
-        accelerator={"cpu": "cpu", "cuda": "gpu"}[torch_device(recipe.training)],
-        **parallel.trainer_options(devices=recipe.training.devices, nodes=recipe.training.num_nodes),
-        precision=choose_precision(recipe.training),
-        use_distributed_sampler=False,  # the plan of batches is our own
-        num_sanity_val_steps=0,
-        callbacks=list(callbacks),
-        logger=logger,
-        log_every_n_steps=10,  # an epoch of the smallest corpora has no more
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _spread(utterances: Sequence[Utterance]) -> Sequence[Utterance]:
-    step = max(1, len(utterances) // NORMALISATION_UTTERANCES)
-    return utterances[::step]
-
-
-def _quieten_lightning() -> None:
-    """Lightning's hints speak of other set-ups than ours; its errors still come through."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -237,8 +237,11 @@ def _nested(values: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-class _Parser(argparse.ArgumentParser):
+class OptionParser(argparse.ArgumentParser):
+    """A parser whose complaints are a `ConfigError` of one line."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise a complaint."""
         raise ConfigError(message)
 
 
@@ -247,8 +250,8 @@ def recipe_command(arguments: Sequence[str]) -> int:
 
     Args:
         arguments: the folder; `--seeds N`; `--set option=value,value`, any number of times; `--fresh`, to train anew
-            whatever there is; `--init BUNDLE` and `--max-minutes N`, short for the options of training; and any option
-            of the recipe.
+            whatever there is; `--init BUNDLE` and `--max-minutes N`, short for the options of training; `--output
+            DIR`, the folder of all experiments; and any option of the recipe.
 
     Returns:
         The exit code: 0, or 1 where something failed and the rest was done.
@@ -256,22 +259,30 @@ def recipe_command(arguments: Sequence[str]) -> int:
     Raises:
         AsrLstmError: what went wrong, in one line.
     """
-    parser = _Parser(prog="asr-lstm recipe", add_help=False, allow_abbrev=False)
+    parser = OptionParser(prog="asr-lstm recipe", add_help=False, allow_abbrev=False)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="sets")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--init")
     parser.add_argument("--max-minutes", dest="max_minutes")
+    parser.add_argument("--output", default="exp")
     folder, *rest = arguments
     known, options = parser.parse_known_args(rest)
     for option, value in (("init", known.init), ("max_minutes", known.max_minutes)):
         if value is not None:
             options.append(f"--training.{option}={value}")
     if known.seeds != 1 or known.sets:
-        grid = run_grid(folder, sets=known.sets, seeds=known.seeds, options=options, fresh=known.fresh)
+        grid = run_grid(
+            folder,
+            sets=known.sets,
+            seeds=known.seeds,
+            options=options,
+            output=known.output,
+            fresh=known.fresh,
+        )
         failures = grid.failures
     else:
-        failures = RecipeRun(folder, options=options, fresh=known.fresh).run()
+        failures = RecipeRun(folder, options=options, output=known.output, fresh=known.fresh).run()
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

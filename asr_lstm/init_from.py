@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from asr_lstm.bundle import CONFIG_NAME, UNITS_NAME, WEIGHTS_NAME, load_bundle
+from asr_lstm.bundle import UNITS_NAME, load_bundle
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
 from asr_lstm.stages import content_digest
 from asr_lstm.units import BLANK, Units
 

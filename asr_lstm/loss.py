@@ -1,11 +1,72 @@
-"""Connectionist temporal classification, the loss of training."""
+"""The loss of training: connectionist temporal classification, and what may be added to it."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asr_lstm.batching import Batch
+from asr_lstm.features import mask_padding
+from asr_lstm.model import Recogniser
 from asr_lstm.units import BLANK
+
+
+def training_losses(
+    model: Recogniser, batch: Batch, *, intermediate: float = 0.0, consistency: float = 0.0
+) -> Tensor:
+    """What an update makes smaller, of each utterance of a batch: (batch,) in nats.
+
+    With the CTC losses L of the last layer and L' of the middle one, through the same output layer:
+
+        (1 - intermediate) L + intermediate L'
+
+    (Lee & Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech Recognition", arXiv 2102.03216,
+    section 3). With `consistency` that is the mean over two views of the utterance, a and b, and
+
+        consistency * consistency_losses(a, b)
+
+    is added for the last layer (Yao et al. 2024, "CR-CTC", arXiv 2410.05101, section 3).
+
+    Args:
+        model: in training mode.
+        batch: of one utterance or more.
+        intermediate: share of the middle layer's loss, 0 .. 1.
+        consistency: weight of the divergence between views; 0 for a single view.
+    """
+    views = 2 if consistency else 1
+    outputs = model.training_outputs(
+        batch.inputs, batch.lengths, seeds=batch.seeds, views=views, middle=intermediate > 0
+    )
+    transcripts = batch.targets.repeat(views), batch.target_lengths.repeat(views)
+    # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
+    losses, *lower = [
+        ctc_losses(logits, lengths, *transcripts, skip_infeasible=True) for logits, lengths in outputs
+    ]
+    if lower:
+        losses = torch.lerp(losses, lower[0], intermediate)
+    if consistency:
+        losses = losses.view(views, -1).mean(0) + consistency * consistency_losses(*outputs[0])
+    return losses
+
+
+def consistency_losses(logits: Tensor, lengths: Tensor) -> Tensor:
+    """How far two views of the same utterances disagree, (utterances,) in nats.
+
+    Half the sum over frames t of D(sg(b_t) || a_t) + D(sg(a_t) || b_t), with the distributions a_t and b_t of the two
+    views and the Kullback-Leibler divergence D; sg(.) is taken as constant, a target. Source: Yao et al. 2024,
+    arXiv 2410.05101, section 3, the definition of L_CR.
+
+    Args:
+        logits: (2 * utterances, frames, units), the first view of all and then the second.
+        lengths: (2 * utterances,) valid frames.
+    """
+    first, second = functional.log_softmax(logits.float(), dim=-1).chunk(2)
+    divergence = sum(
+        functional.kl_div(view, target.detach(), reduction="none", log_target=True).sum(-1)
+        for view, target in ((first, second), (second, first))
+    )
+    return mask_padding(torch.as_tensor(divergence), lengths[: len(first)]).sum(1) / 2
 
 
 def ctc_losses(

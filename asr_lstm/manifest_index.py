@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
 from asr_lstm.manifest import Utterance, field_text, iter_rows, make_utterance, parse_line
+from asr_lstm.manifest_columns import Collector, Columns, Integers, Summary
+from asr_lstm.shards import SHARD_BYTES, Shards, is_sharded
 from asr_lstm.units import Normaliser
 
 log = logging.getLogger(__name__)
@@ -31,97 +33,14 @@ log = logging.getLogger(__name__)
 KEEP_FROM = 100_000
 # Of so many rows the utterances stay in memory once read, some 20 MB: small corpora are read once, as a list would be.
 _REMEMBERED = 20_000
-_CHUNK = 4096  # texts that are looked at together
-_VERSION = 1  # of the file of columns
-
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is known of each row without its text.
-
-    Attributes:
-        durations: (rows,) seconds.
-        speakers: (rows,) a number for each speaker's name, -1 where none is given.
-        characters: (rows,) of the normalised transcript.
-        doubled: (rows,) characters of it that equal the one before them.
-    """
-
-    durations: NDArray[np.float64]
-    speakers: NDArray[np.int32]
-    characters: NDArray[np.int32]
-    doubled: NDArray[np.int32]
-
-    def take(self, rows: Integers) -> Columns:
-        """The columns of some rows."""
-        return Columns(**{item.name: getattr(self, item.name)[rows] for item in fields(self)})
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Columns, and how often each character occurs in all normalised transcripts together."""
-
-    columns: Columns
-    counts: Counter[str]
-
-
-class _Collector:
-    """Gathers a summary row by row."""
-
-    def __init__(self, normaliser: Normaliser) -> None:
-        self._normaliser = normaliser
-        self._durations = array("d")
-        self._speakers = array("i")
-        self._numbers: dict[str, int] = {"": -1}
-        self._texts: list[str] = []
-        self._characters: list[NDArray[np.int32]] = []
-        self._doubled: list[NDArray[np.int32]] = []
-        self._counts: Counter[str] = Counter()
-
-    def add(self, text: str, *, duration: float, speaker: str) -> None:
-        self._durations.append(duration)
-        self._speakers.append(self._numbers.setdefault(speaker, len(self._numbers) - 1))
-        self._texts.append(self._normaliser(text))
-        if len(self._texts) == _CHUNK:
-            self._look_at_texts()
-
-    def _look_at_texts(self) -> None:
-        """Lengths, doubled characters and counts of the texts at hand, which hold no line feed."""
-        if not self._texts:
-            return
-        joined = "\n".join(self._texts) + "\n"
-        encoding, kind = ("ascii", np.uint8) if joined.isascii() else ("utf-32-le", np.uint32)
-        codes = np.frombuffer(joined.encode(encoding), kind)
-        ends = np.flatnonzero(codes == ord("\n"))
-        lengths = np.diff(ends, prepend=-1) - 1
-        same = np.zeros(len(codes), np.int32)
-        same[1:] = (codes[1:] == codes[:-1]) & (codes[1:] != ord("\n"))
-        self._characters.append(lengths.astype(np.int32))
-        self._doubled.append(np.add.reduceat(same, ends - lengths, dtype=np.int32))
-        numbers = np.bincount(codes)
-        numbers[ord("\n")] = 0
-        for code in np.flatnonzero(numbers).tolist():
-            self._counts[chr(code)] += int(numbers[code])
-        self._texts.clear()
-
-    def summary(self) -> Summary:
-        self._look_at_texts()
-        nothing = [np.zeros(0, np.int32)]
-        columns = Columns(
-            np.array(self._durations, np.float64),
-            np.array(self._speakers, np.int32),
-            np.concatenate(nothing + self._characters),
-            np.concatenate(nothing + self._doubled),
-        )
-        return Summary(columns, self._counts)
+_VERSION = 2  # of the file of columns
 
 
 def summarise(utterances: Sequence[Utterance], normaliser: Normaliser) -> Summary:
     """The summary of utterances: an index has it already, a list is looked through."""
     if isinstance(utterances, ManifestIndex) and utterances.normaliser == normaliser:
-        return Summary(utterances.columns, utterances.counts)
-    collector = _Collector(normaliser)
+        return Summary(utterances.columns, utterances.counts, utterances.shards)
+    collector = Collector(normaliser)
     for utterance in utterances:
         collector.add(utterance.text, duration=utterance.duration, speaker=utterance.speaker)
     return collector.summary()
@@ -132,6 +51,17 @@ def durations_of(utterances: Sequence[Utterance]) -> NDArray[np.float64]:
     if isinstance(utterances, ManifestIndex):
         return utterances.columns.durations
     return np.array([utterance.duration for utterance in utterances], np.float64)
+
+
+def shards_of(utterances: Sequence[Utterance]) -> Shards:
+    """In which archive each utterance lies; the number of one that has a file of its own is -1."""
+    if isinstance(utterances, ManifestIndex):
+        folder = utterances.path.parent.resolve()
+        return Shards(utterances.columns.shards, [folder / name for name in utterances.shards])
+    paths = [utterance.path.parent if is_sharded(utterance) else None for utterance in utterances]
+    numbers = {path: number for number, path in enumerate(dict.fromkeys(filter(None, paths)))}
+    found = [-1 if path is None else numbers[path] for path in paths]
+    return Shards(np.array(found, np.int32), list(numbers))
 
 
 def count_speakers(utterances: Sequence[Utterance]) -> int:
@@ -179,6 +109,7 @@ class ManifestIndex(Sequence[Utterance]):
         columns: what is known of them.
         stamp: of the file when it was read.
         counts: of the characters of its rows; those of a part are counted when asked for.
+        shards: the archives that the audio lies in, by their numbers, as the rows name them.
 
     Attributes:
         columns: (rows,) each.
@@ -193,10 +124,12 @@ class ManifestIndex(Sequence[Utterance]):
         columns: Columns,
         stamp: tuple[int, int],
         counts: Counter[str] | None = None,
+        shards: list[str],
     ) -> None:
         self.path = path
         self.normaliser = normaliser
         self.columns = columns
+        self.shards = shards
         self._places = places
         self._stamp = stamp
         self._counts = counts
@@ -251,6 +184,7 @@ class ManifestIndex(Sequence[Utterance]):
             columns=self.columns.take(rows),
             stamp=self._stamp,
             counts=counts,
+            shards=self.shards,
         )
 
     def _read(self, rows: Iterable[int]) -> Iterator[Utterance]:
@@ -312,20 +246,31 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
 
 
 def _scan(path: Path, normaliser: Normaliser, stamp: tuple[int, int]) -> ManifestIndex:
-    collector = _Collector(normaliser)
+    collector = Collector(normaliser)
     starts, lines, numbered = array("q"), array("i"), array("b")
     for row in iter_rows(path):
         starts.append(row.start)
         lines.append(row.line)
         numbered.append(row.numbered)
         fields = row.fields
-        collector.add(fields["text"], duration=fields["duration"], speaker=field_text(fields, "speaker"))
+        collector.add(
+            fields["text"],
+            duration=fields["duration"],
+            speaker=field_text(fields, "speaker"),
+            shard=os.path.dirname(fields["audio_filepath"]) if SHARD_BYTES in fields else "",
+        )
     if not lines:
         raise DataError(f"{path}: the manifest is empty; give one JSON object a line")
     places = _Places(np.array(starts, np.int64), np.array(lines, np.int32), np.array(numbered, np.bool_))
     summary = collector.summary()
     return ManifestIndex(
-        path, normaliser, places=places, columns=summary.columns, stamp=stamp, counts=summary.counts
+        path,
+        normaliser,
+        places=places,
+        columns=summary.columns,
+        stamp=stamp,
+        counts=summary.counts,
+        shards=summary.shards,
     )
 
 
@@ -347,6 +292,7 @@ def _keep(index: ManifestIndex) -> None:
                 key=np.array(_key(index.normaliser, index._stamp)),
                 codes=np.array([ord(character) for character in characters]),
                 counts=np.array([index.counts[character] for character in characters]),
+                archives=np.array(index.shards, np.str_),
                 **vars(index._places),
                 **vars(index.columns),
             )
@@ -368,6 +314,7 @@ def _read_kept(path: Path, normaliser: Normaliser, stamp: tuple[int, int]) -> Ma
                 columns=Columns(**{item.name: arrays[item.name] for item in fields(Columns)}),
                 stamp=stamp,
                 counts=Counter(dict(zip(characters, arrays["counts"].tolist(), strict=True))),
+                shards=arrays["archives"].tolist(),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none there, or a damaged one
         return None

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from asr_lstm.augment import AugmentConfig, SpecAugment
+from asr_lstm.convolution import ConvolvedLSTM
 from asr_lstm.features import FeatureConfig, make_front_end
 from asr_lstm.lstm import LockedDropout, VariationalLSTM
+
+# Turns the seed of an utterance's masks into that of its second view. Generators take the lower 32 bits of a seed.
+_OTHER_VIEW = 0x5BD1E995
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class EncoderConfig:
         time_reduction: frames made one after each layer but the last, such as [2, 2] for a pyramid of three layers;
             none by default. The head then has fewer frames to spell an utterance in: CTC needs one a unit.
         reduction: `concat` puts such frames side by side, `take` takes the first of them.
+        convolution: channels of two layers of 3 x 3 convolution over time and bands, such as 16, that hear the frames
+            which `features.stack` joined, instead of the first LSTM layer; 0 for none.
     """
 
     layers: int = 3
@@ -60,12 +66,15 @@ class EncoderConfig:
     shortcut: Literal["none", "residual", "highway"] = "none"
     time_reduction: tuple[int, ...] = ()
     reduction: Literal["concat", "take"] = "concat"
+    convolution: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "time_reduction", tuple(self.time_reduction))  # YAML gives a list
         for name in ("layers", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, not {getattr(self, name)}")
+        if self.convolution < 0:
+            raise ValueError(f"encoder.convolution must not be below 0, but is {self.convolution}")
         try:
             with torch.device("meta"):  # nothing is computed: the stack itself says what does not go together
                 make_encoder(1, self)
@@ -78,10 +87,13 @@ class EncoderConfig:
         return math.prod(self.time_reduction)
 
 
-def make_encoder(dims: int, encoder: EncoderConfig) -> VariationalLSTM:
-    """The stack of a configuration, over features of so many dims."""
+def make_encoder(dims: int, encoder: EncoderConfig, *, stack: int = 1) -> VariationalLSTM:
+    """The stack of a configuration, over features of so many dims, `stack` frames joined into one."""
     options: dict[str, Any] = asdict(encoder)
-    return VariationalLSTM(dims, options.pop("hidden"), **options)
+    hidden, channels = options.pop("hidden"), options.pop("convolution")
+    if channels:
+        return ConvolvedLSTM(dims, hidden, channels=channels, stack=stack, **options)
+    return VariationalLSTM(dims, hidden, **options)
 
 
 class Recogniser(nn.Module):
@@ -106,7 +118,7 @@ class Recogniser(nn.Module):
         super().__init__()
         self.front_end = make_front_end(features, vocal_tract=augment.vocal_tract if augment else 0.0)
         self.spec_augment = SpecAugment(augment, bands=features.bands) if augment else None
-        self.encoder = make_encoder(self.front_end.dims, encoder)
+        self.encoder = make_encoder(self.front_end.dims, encoder, stack=features.stack)
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
 
@@ -129,8 +141,53 @@ class Recogniser(nn.Module):
             (batch, frames, units) logits and (batch,) their lengths: of n frames of the front end
             n / `time_factor`, rounded up.
         """
+        return self.training_outputs(inputs, lengths, seeds=seeds)[0]
+
+    def training_outputs(
+        self,
+        inputs: Tensor,
+        lengths: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        views: int = 1,
+        middle: bool = False,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Run a padded batch for what losses are made of.
+
+        Args:
+            inputs: (batch, samples) audio, or (batch, frames, dims) where the loader gives frames.
+            lengths: (batch,) valid samples or frames.
+            seeds: (batch,) one an utterance, for augmentation.
+            views: 2 runs each utterance twice, with other masks of SpecAugment and of dropout, from the same frames.
+            middle: the logits of the middle layer, too, through the same output layer.
+
+        Returns:
+            (views * batch, frames, units) logits, all utterances of the first view and then of the second, and their
+            lengths; first of the last layer, then of the middle one, which may have more frames.
+        """
         features, lengths = self.front_end(inputs, lengths, seeds=seeds)
+        features, lengths = features.expand(views, -1, -1, -1).flatten(0, 1), lengths.repeat(views)
         if self.spec_augment is not None and seeds is not None:
+            seeds = torch.cat([seeds ^ (view * _OTHER_VIEW) for view in range(views)])
             features = self.spec_augment(features, lengths, seeds)
-        logits = self.head(self.dropout(self.encoder(features, lengths)))
-        return logits, self.encoder.output_lengths(lengths)
+        counts = self.encoder.output_lengths(lengths)
+        if not middle:
+            return [(self._logits(self.encoder(features, lengths)), counts)]
+        layer = middle_layer(len(self.encoder.layers))
+        last, lower, lower_counts = self.encoder.forward_with_layer(features, lengths, layer=layer)
+        return [(self._logits(last), counts), (self._logits(lower), lower_counts)]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.dropout(hidden))
+        return logits
+
+
+def middle_layer(layers: int) -> int:
+    """The layer, from 0, that a loss of its own helps: the middle one; of an even number the lower.
+
+    Raises:
+        ValueError: there is but one.
+    """
+    if layers < 2:
+        raise ValueError("training.intermediate needs encoder.layers of at least 2: below the last one")
+    return (layers - 1) // 2

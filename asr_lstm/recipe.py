@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ from typing import Any
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
-from asr_lstm.bundle import WEIGHTS_NAME, write_card
 from asr_lstm.config import RECIPE_NAME, Recipe, load_recipe, write_settings
 from asr_lstm.corpora import Prepared
+from asr_lstm.defaults import ANY_DEVICE, choose_settings
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.experiment import Experiment, model_card
 from asr_lstm.folds import FOLD_NOTE, run_folds
 from asr_lstm.functions import find_function
 from asr_lstm.lock import folder_lock
 from asr_lstm.manifest import Loader, read_manifest, write_manifest
+from asr_lstm.model_files import WEIGHTS_NAME, write_card
 from asr_lstm.report import Results, results_table, worst_alignments
 from asr_lstm.report_page import write_report_page
 from asr_lstm.stages import content_digest, tree_digest
@@ -54,6 +56,7 @@ class RecipeRun:
         console: Console | None = None,
     ) -> None:
         self.recipe: Recipe = load_recipe(folder, options=options)
+        self._settings = partial(load_recipe, folder, options=options)
         self.folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
         self.console = console or Console()
         variables = [f"{name}={os.environ[name]}" for name in self.recipe.environment if os.environ.get(name)]
@@ -80,10 +83,20 @@ class RecipeRun:
                 before it stands and is not done again.
         """
         with folder_lock(self.experiment.folder):
-            write_settings(self.experiment.folder / RECIPE_NAME, self.recipe)
-            return self._train_and_test(
-                _put_in_place(prepared, self.experiment) if prepared else self.prepare()
-            )
+            prepared = _put_in_place(prepared, self.experiment) if prepared else self.prepare()
+            remarks = self._choose(prepared.manifests["train"]) if self.recipe.minutes else []
+            write_settings(self.experiment.folder / RECIPE_NAME, self.recipe, remarks=remarks)
+            return self._train_and_test(prepared)
+
+    def _choose(self, train: Path) -> list[str]:
+        """Settle what the recipe leaves open, and say it: a line for each setting, with the reason."""
+        choices, about = choose_settings(train, self._settings(chosen=[ANY_DEVICE]))
+        self.recipe = replace(self._settings(chosen=[choice.option for choice in choices]), minutes=0.0)
+        self.experiment.recipe, self.experiment.load = self.recipe, self._loader()
+        lines = [about, *(choice.line for choice in choices if choice.holds(self.recipe))]
+        for line in lines:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return lines
 
     def _train_and_test(self, prepared: Prepared) -> list[str]:
         experiment = self.experiment

@@ -52,6 +52,11 @@ class TrainingConfig:
         average_best: so many of the best epochs are averaged at the end, if that is no worse on dev.
         max_minutes: of training, the judging on dev included; the schedule is planned to end on time, from the
             measured speed. 0 for as long as the epochs take; they remain the most.
+        intermediate: share of the loss that is the CTC loss of the middle layer, through the same output layer, such
+            as 0.3; 0 for none. Nothing is added to the model.
+        consistency: weight of the divergence between two views of each utterance, which differ in their masks and in
+            their dropout, such as 0.2 (CR-CTC); 0 for one view. Two take up to twice the time and memory; more
+            `augment.time_masks` than usual go with it.
     """
 
     epochs: int = 10
@@ -74,6 +79,8 @@ class TrainingConfig:
     average: float = 0.0
     average_best: int = 1
     max_minutes: float = 0.0
+    intermediate: float = 0.0
+    consistency: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "average_best"):
@@ -85,11 +92,17 @@ class TrainingConfig:
         for name in ("final_share", "warmup", "tolerate_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
-        for name in ("weight_decay", "checkpoint_minutes", "max_minutes"):
+        for name in ("weight_decay", "checkpoint_minutes", "max_minutes", "consistency"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be below 0, but is {getattr(self, name)}")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"training.average must be at least 0 and below 1, not {self.average}")
+        for name in ("average", "intermediate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be at least 0 and below 1, not {getattr(self, name)}")
+
+    @property
+    def views(self) -> int:
+        """How often each utterance of a batch is run, each time with other masks."""
+        return 2 if self.consistency else 1
 
 
 def choose_precision(config: TrainingConfig) -> Literal["32-true", "bf16-mixed"]:
@@ -174,6 +187,16 @@ def step_seed(seed: int, epoch: int, position: int) -> int:
     """
     words = np.random.SeedSequence([seed, epoch, position, _DROPOUT]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
+
+
+def seed_dropout(seed: int) -> None:
+    """Seed the generators that dropout draws from, as `torch.manual_seed` does.
+
+    That function also notes, for each kind of device that is not in use, who called it: half a millisecond a batch.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def make_optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float) -> AdamW:

@@ -15,9 +15,12 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.files import atomic_write
@@ -25,7 +28,9 @@ from asr_lstm.manifest import Utterance, iter_manifest, write_manifest
 
 SHARD_MIB = 1024  # 18 hours of speech as FLAC
 _MIB = 2**20
-_FIELD = "shard_bytes"  # of a row: the first byte of the recording in its archive, and how many there are
+SHARD_BYTES = (
+    "shard_bytes"  # of a row: the first byte of the recording in its archive, and how many there are
+)
 _MEMORY = Path("/dev/shm")
 
 
@@ -135,12 +140,47 @@ def _find(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) -> Iter
     for row in rows:
         name = f"{names[row.path]}{row.path.suffix.lower()}"
         if name in places:
-            yield replace(row, path=path / name, extra=row.extra | {_FIELD: places[name]})
+            yield replace(row, path=path / name, extra=row.extra | {SHARD_BYTES: places[name]})
+
+
+@dataclass(frozen=True)
+class Shards:
+    """In which archive each of some utterances lies.
+
+    Attributes:
+        numbers: (utterances,) of the archive.
+        paths: of the archives, by their numbers.
+    """
+
+    numbers: NDArray[np.int32]
+    paths: list[Path]
+
+
+def read_ahead(paths: Sequence[Path], start: float, end: float) -> None:
+    """Ask the system to read a share of some files, one after another, into its memory; it does so meanwhile.
+
+    Where it cannot, or a file is not there, nothing happens: who reads then waits, or says what is missing.
+
+    Args:
+        paths: the files, in order.
+        start: share of all their bytes, from 0, before which nothing is asked for.
+        end: share, to 1, at which it ends.
+    """
+    if not hasattr(os, "posix_fadvise"):  # macOS, Windows
+        return
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    first, last = (round(share * sum(sizes)) for share in (start, end))
+    for path, size in zip(paths, sizes, strict=True):
+        begin, count = max(0, first), min(size, last) - max(0, first)
+        if count > 0:
+            with suppress(OSError), path.open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), begin, count, os.POSIX_FADV_WILLNEED)
+        first, last = first - size, last - size
 
 
 def is_sharded(utterance: Utterance) -> bool:
     """Whether a row's recording lies in a shard."""
-    return _FIELD in utterance.extra
+    return SHARD_BYTES in utterance.extra
 
 
 def read_member(utterance: Utterance) -> bytes:
@@ -150,13 +190,13 @@ def read_member(utterance: Utterance) -> bytes:
         AudioError: the shard is missing or cut short, or the row does not say where in it.
     """
     shard = utterance.path.parent
-    place = utterance.extra[_FIELD]
+    place = utterance.extra[SHARD_BYTES]
     if not (
         isinstance(place, list)
         and len(place) == 2
         and all(type(value) is int and value >= 0 for value in place)
     ):
-        raise AudioError(f"{utterance.path}: `{_FIELD}` must be two numbers of bytes, not {place!r}")
+        raise AudioError(f"{utterance.path}: `{SHARD_BYTES}` must be two numbers of bytes, not {place!r}")
     start, size = place
     try:
         with shard.open("rb", buffering=0) as file:
@@ -172,13 +212,23 @@ def read_member(utterance: Utterance) -> bytes:
     return content
 
 
+def holder(utterance: Utterance) -> Path:
+    """The file that holds a row's recording: its shard, or the recording itself."""
+    return utterance.path.parent if is_sharded(utterance) else utterance.path
+
+
 @contextmanager
-def extracted(utterance: Utterance) -> Iterator[Path]:
-    """A file with a row's recording, in memory where the system offers that, for as long as the block lasts.
+def recording_file(utterance: Utterance) -> Iterator[Path]:
+    """A file with a row's recording; of one in a shard a copy, as long as the block lasts.
+
+    It is in memory where the system offers that.
 
     Raises:
         AudioError: as `read_member`; and what is raised in the block, with the recording's own name.
     """
+    if not is_sharded(utterance):
+        yield utterance.path
+        return
     content = read_member(utterance)
     folder = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -22,10 +22,10 @@ from asr_lstm.data import SpeechData
 from asr_lstm.errors import DataError
 from asr_lstm.faults import NonFinite, UnreadableFiles, to_blame
 from asr_lstm.judging import DevShare
-from asr_lstm.loss import ctc_losses
+from asr_lstm.loss import training_losses
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import Recogniser
-from asr_lstm.schedule import TrainingConfig, learning_rate_share, make_optimiser, step_seed
+from asr_lstm.schedule import TrainingConfig, learning_rate_share, make_optimiser, seed_dropout, step_seed
 from asr_lstm.units import Units
 from asr_lstm.updates import GradientSum, split_if_need_be
 
@@ -100,7 +100,7 @@ class CTCTraining(lightning.LightningModule):
         """Add a batch to the update, and make it if it is the last one; the loss of what it then holds."""
         place = self._data.sampler
         # The dropout of a batch is a function of its place in the plan, whichever process has it.
-        torch.manual_seed(step_seed(place.seed, place.epoch, place.position + place.rank))
+        seed_dropout(step_seed(place.seed, place.epoch, place.position + place.rank))
         self._sum.drawn += len(batch) + len(batch.unreadable)
         self._sum.unreadable += batch.unreadable
         if len(batch):
@@ -111,9 +111,10 @@ class CTCTraining(lightning.LightningModule):
         return self._sum.loss
 
     def _learn(self, batch: Batch) -> None:
-        logits, lengths = self.model(batch.inputs, batch.lengths, seeds=batch.seeds)
-        # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
-        losses = ctc_losses(logits, lengths, batch.targets, batch.target_lengths, skip_infeasible=True)
+        config = self.config
+        losses = training_losses(
+            self.model, batch, intermediate=config.intermediate, consistency=config.consistency
+        )
         self._sum.add(batch, losses)
 
     def _update(self) -> Tensor:
@@ -128,17 +129,20 @@ class CTCTraining(lightning.LightningModule):
             names = [self._train_id(index) for index in blamed]
             self.fault = self._non_finite.skipped(names, update=self.global_step + 1) or self.fault
         elif units:
-            self._step([gradient.div_(units) for gradient in gradients])
-            self.log("loss", loss / units, batch_size=1)
+            torch._foreach_div_(gradients, units)
+            self._step(gradients, loss=loss / units)
         self._sum.clear()
         return torch.tensor(loss / max(1.0, units))
 
-    def _step(self, gradients: Sequence[Tensor]) -> None:
+    def _step(self, gradients: Sequence[Tensor], *, loss: float) -> None:
         self._non_finite.sound()
         for weight, gradient in zip(self._sum.parameters, gradients, strict=True):
             weight.grad = gradient
         optimizer: Any = self.optimizers()
-        self.log("learning_rate", optimizer.param_groups[0]["lr"], batch_size=1)
+        # Not by Lightning's `log`, which takes a millisecond each time, shown or not.
+        if self.logger is not None and self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            figures = {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
+            self.logger.log_metrics(figures, step=self.global_step)
         optimizer.step()
         optimizer.zero_grad()
         schedule: Any = self.lr_schedulers()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from asr_lstm.bundle import Bundle, load_bundle
+from asr_lstm.bundle import Bundle
 from asr_lstm.confidence_report import calibrate, correct_words, reliability_chart
 from asr_lstm.decoding.calibration import (
     Calibration,
@@ -22,18 +21,16 @@ from asr_lstm.decoding.calibration import (
     reliability,
 )
 from asr_lstm.decoding.decoders import Decoder, Parts, make_decoder
-from asr_lstm.decoding.options import DecodingConfig, decoding_config
+from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.decoding.tune import Tuning
 from asr_lstm.decoding.tune_weights import has_weights, tune_decoder
-from asr_lstm.decoding.tuned import Tuned, save_tuned
+from asr_lstm.decoding.tuned import Tuned
 from asr_lstm.errors import DataError
-from asr_lstm.files import atomic_write
-from asr_lstm.manifest import Loader, Utterance, read_manifest
+from asr_lstm.inference import BATCH_SECONDS
+from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.pages import page, paragraph, section
-from asr_lstm.recognise import BATCH_SECONDS, Recognition, Recognitions, hear_each, recognise_each
+from asr_lstm.recognise import Recognition, Recognitions, hear_each, recognise_each
 from asr_lstm.stages import content_digest
-
-PAGE_NAME = "confidence.html"
 
 
 @dataclass(frozen=True)
@@ -188,37 +185,6 @@ def surface_table(name: str, tuning: Tuning) -> Table:
         ]
         table.add_row(*(f"{value:g}" for value in head), *cells)
     return table
-
-
-def tune_command(*, model: Path, manifest: Path, **decoding: Any) -> int:
-    """Find the weights of a model's decoders on a dev set, calibrate its confidences, and keep both in the bundle.
-
-    `evaluate` and `transcribe` then use them. Prints the word error rate at each point that was tried, and how honest
-    the confidences are; the picture of that is `confidence.html` in the bundle.
-
-    Args:
-        model: the folder of a trained model.
-        manifest: of a dev set; JSON Lines with `audio_filepath`, `text` and `duration`.
-        **decoding: the decoder and its models.
-
-    Returns:
-        The exit code: 0, or 1 where an utterance could not be loaded; these are listed on standard error.
-
-    Raises:
-        ConfigError: the model cannot be loaded, or options that make no sense.
-        DataError: the manifest or a language model cannot be used, or the bundle cannot be written.
-    """
-    options = decoding_config(**decoding)
-    bundle = load_bundle(model)
-    utterances = read_manifest(manifest)
-    report = tune_bundle(bundle, utterances, options, source=describe_source(manifest, options))
-    save_tuned(model, report.tuned)
-    with atomic_write(model / PAGE_NAME) as file:
-        file.write(reliability_page(report, model=str(model)))
-    print_report(report, Console())
-    for failure in report.failures:
-        print(failure.error, file=sys.stderr)
-    return 1 if report.failures else 0
 
 
 def describe_source(manifest: Path, decoding: DecodingConfig) -> dict[str, str]:

@@ -14,9 +14,9 @@ from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.decoding.align import align_units
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.features import FeatureConfig
+from asr_lstm.inference import default_loader, load_inputs, run_batch
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.recognise import default_loader, load_inputs, run_batch
 from asr_lstm.transcribe import Transcript, transcribe
 from asr_lstm.units import CharacterUnits
 

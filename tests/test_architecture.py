@@ -28,12 +28,25 @@ GROUPS = [
         "units",
         "word_units",
         "manifest",
+        "manifest_columns",
         "manifest_index",
         "unit_kinds",
         "lstm",
     },
-    {"features", "vocal_tract", "augment", "acoustics", "noise", "corpora", "batching", "model"},
-    {"decoding", "lm", "scoring", "paired", "confusions", "bundle"},
+    {
+        "features",
+        "convolution",
+        "vocal_tract",
+        "augment",
+        "acoustics",
+        "noise",
+        "corpora",
+        "plan",
+        "shard_groups",
+        "batching",
+        "model",
+    },
+    {"decoding", "lm", "scoring", "paired", "confusions", "bundle", "model_files"},
     {
         "preflight",
         "data",
@@ -52,6 +65,7 @@ GROUPS = [
         "progress",
         "callbacks",
         "recognise",
+        "inference",
         "evaluate",
         "transcribe",
         "writers",
@@ -65,15 +79,21 @@ GROUPS = [
     },
     {
         "config",
+        "speech",
+        "defaults",
+        "train",
         "bootstrap",
         "init_from",
         "resume",
         "grid",
         "tuning",
+        "tuning_command",
+        "crossfit",
         "compare",
         "compare_tables",
         "study",
         "study_page",
+        "set_up",
         "fit",
         "stages",
         "experiment",
@@ -86,7 +106,7 @@ GROUPS = [
 ]
 LEVELS = {name: level for level, group in enumerate(GROUPS) for name in group}
 # Nothing but themselves imports these; `cli` is the one door to the rest.
-DOORS = {"cli": {"__main__"}, "serve": {"cli"}, "recipe": {"cli", "grid", "study"}}
+DOORS = {"cli": {"__main__"}, "serve": {"cli"}, "recipe": {"cli", "grid", "study", "train"}}
 # What takes seconds to import, or isn't needed to say what is wrong with an option.
 SLOW = {"torch", "torchaudio", "lightning", "librosa", "matplotlib", "numba", "scipy"}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from asr_lstm.averaging import WeightAverage
+from asr_lstm.averaging import WeightAverage, average_weights
 
 
 def learn(model: torch.nn.Linear, step: int) -> None:
@@ -62,3 +62,12 @@ def test_it_goes_on_from_what_was_saved() -> None:
         cut.update()
     assert torch.equal(whole.state_dict()["weight"], cut.state_dict()["weight"])
     assert not torch.equal(whole.state_dict()["weight"], first.weight)
+
+
+def test_the_mean_of_weights() -> None:
+    first = {"a": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
+    second = {"a": torch.tensor([2.0, 5.0]), "n": torch.tensor(9)}
+    mean = average_weights([first, second])
+    assert torch.equal(mean["a"], torch.tensor([1.5, 3.5]))
+    assert int(mean["n"]) == 3
+    assert mean["a"].dtype == torch.float32

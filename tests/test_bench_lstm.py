@@ -186,9 +186,11 @@ def test_a_document_without_markers_is_refused_and_others_keep_their_text(
     document.write_text("above\nbelow\n")
     with pytest.raises(ValueError, match=r"page\.md: has no section between"):
         results.replace_section(document, "new")
-    document.write_text(f"above\n{results.BEGIN}\nold\n{results.END}\nbelow\n")
+    begin, end = "<!-- bench: begin -->", "<!-- bench: end -->"
+    others = "<!-- other: begin -->\nkept\n<!-- other: end -->\n"
+    document.write_text(f"above\n{begin}\nold\n{end}\nbelow\n{others}")
     results.replace_section(document, "new")
-    assert document.read_text() == f"above\n{results.BEGIN}\nnew\n{results.END}\nbelow\n"
+    assert document.read_text() == f"above\n{begin}\nnew\n{end}\nbelow\n{others}"
 
 
 def test_the_command_writes_rows_table_picture_and_document(
@@ -206,7 +208,7 @@ def test_the_command_writes_rows_table_picture_and_document(
     ]
     monkeypatch.setattr(bench, "reference_cases", lambda: few)
     document, output = tmp_path / "page.md", tmp_path / "bench" / "lstm.json"
-    document.write_text(f"{results.BEGIN}\n{results.END}\n")
+    document.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
     sizes = {"layers": 2, "hidden": 3, "input": 2, "batch": 2, "frames": 5, "repeats": 1}
     options = [f"--{name}={value}" for name, value in sizes.items()]
     bench.main([*options, f"--output={output}", f"--docs={document}"])

@@ -13,7 +13,14 @@ import soundfile
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
-from asr_lstm.bootstrap import DROPOUT, SPEED, VOCAL_TRACT, BootstrapConfig, bootstrap_recipe
+from asr_lstm.bootstrap import (
+    DROPOUT,
+    SPEED,
+    VOCAL_TRACT,
+    BootstrapConfig,
+    bootstrap_recipe,
+    speak_transcripts,
+)
 from asr_lstm.bundle import load_bundle
 from asr_lstm.config import CorpusConfig, Recipe
 from asr_lstm.errors import ConfigError
@@ -113,3 +120,38 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, manifests: dict[st
 def test_settings_that_make_no_sense(name: str) -> None:
     with pytest.raises(ValueError, match=rf"bootstrap\.{name} must"):
         BootstrapConfig(**{name: -1})  # type: ignore[arg-type]
+
+
+def test_synthetic_speech_mixed_in_is_learned_from_beside_the_recordings(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    folder = tmp_path / "exp"
+    mixed = replace(recipe(), bootstrap=BootstrapConfig(hours=0.01, how="mix", silence=(0.0, 0.1)))
+    first = experiment(mixed, folder)
+    first.train(manifests)
+    rows = read_manifest(folder / "bootstrap" / "manifests" / "mixed.jsonl")
+    real = [row for row in rows if not row.extra.get("synthetic")]
+    assert [row.path for row in real] == [row.path for row in read_manifest(manifests["train"])]
+    assert len(rows) > 2 * len(real)
+    assert not (folder / "bootstrap" / "model").exists()  # nothing is learned from it alone
+    hours = first.stages.record("train")["train_hours_of_audio"]
+    assert hours == pytest.approx(sum(row.duration for row in rows) / 3600, rel=0.01)
+
+    results = first.score(manifests, first.decode(manifests), notes=[])
+    assert results.notes[0] == "training counts 0.01 h of SYNTHETIC speech by espeak-ng (en)"
+
+
+def test_pauses_around_what_is_said_are_as_asked(tmp_path: Path, manifests: dict[str, Path]) -> None:
+    def seconds(silence: tuple[float, float]) -> float:
+        config = BootstrapConfig(hours=0.005, silence=silence)
+        made = speak_transcripts(config, ["two four"], output=tmp_path / str(silence), seed=1)
+        rows = read_manifest(made.manifests["train"])
+        return sum(row.duration for row in rows) / len(rows)
+
+    assert seconds((1.0, 1.0)) - seconds((0.0, 0.0)) == pytest.approx(2.0, abs=0.2)
+
+
+@pytest.mark.parametrize(("name", "values"), [("silence", (0.5, 0.1)), ("words_a_minute", (20, 100))])
+def test_ranges_that_make_no_sense(name: str, values: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"bootstrap\.{name} must be two numbers"):
+        BootstrapConfig(**{name: values})  # type: ignore[arg-type]

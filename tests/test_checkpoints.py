@@ -21,7 +21,6 @@ from asr_lstm.checkpoints import (
     Judged,
     RunState,
     Snapshot,
-    average_weights,
     check_weights,
 )
 from asr_lstm.errors import ConfigError, DataError
@@ -131,6 +130,7 @@ def test_a_pickle_bomb_does_not_run(
     assert found is not None
     assert found.state.updates == 1
     assert "damaged" in caplog.text
+    assert "weights_only" not in caplog.text, "torch's advice is to run it"
     assert not (tmp_path / "exploded").exists()
     if writer == "pickle":
         pickle.loads((path / name).read_bytes())
@@ -188,15 +188,6 @@ def test_weights_of_another_model_are_named() -> None:
         check_weights(WEIGHTS, WEIGHTS | {"head.bias": torch.zeros(3)}, where=Path("x"))
     with pytest.raises(ConfigError, match=r"extra is None there"):
         check_weights(WEIGHTS, WEIGHTS | {"extra": torch.zeros(3)}, where=Path("x"))
-
-
-def test_the_mean_of_weights() -> None:
-    first = {"a": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
-    second = {"a": torch.tensor([2.0, 5.0]), "n": torch.tensor(9)}
-    mean = average_weights([first, second])
-    assert torch.equal(mean["a"], torch.tensor([1.5, 3.5]))
-    assert int(mean["n"]) == 3
-    assert mean["a"].dtype == torch.float32
 
 
 def test_errors_are_logged_once_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

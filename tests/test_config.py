@@ -48,6 +48,11 @@ def test_options_win_over_environment_and_that_over_the_file(tmp_path: Path) -> 
         (MINIMAL + "augment: {speed: 2}\n", ["recipe.yaml", "augment.speed", "below 0.5"]),
         (MINIMAL + "features: {kind: frames, dims: 4}\n", ["recipe.yaml", "corpus.load"]),
         (MINIMAL + "encoder: [1, 2]\n", ["recipe.yaml:3", "mapping"]),
+        (MINIMAL + "encoder: {convolution: 8}\nfeatures: {stack: 5}\n", ["recipe.yaml", "features.stack"]),
+        (
+            MINIMAL + "encoder: {layers: 1}\ntraining: {intermediate: 0.3}\n",
+            ["recipe.yaml", "training.intermediate", "encoder.layers"],
+        ),
         ("name: mine\n", ["recipe.yaml", "corpus"]),
         ("", ["recipe.yaml", "empty"]),
         ("name: [unclosed\n", ["recipe.yaml", "not YAML"]),

@@ -78,6 +78,7 @@ def test_each_decoder_has_its_file_and_its_row(
     results = experiment.score(manifests, decoded, notes=[])
     assert {split: list(rows) for split, rows in results.splits.items()} == {"dev": names, "test": names}
     assert results.splits["dev"]["beam+ngram"].wer < results.splits["dev"]["greedy"].wer
+    assert any("tuned on dev itself" in note for note in results.notes)
     texts = [json.loads(line)["text"] for line in (folder / "decoded" / "test.beam.jsonl").open()]
     assert experiment.recognitions("test", "beam").texts == texts
 

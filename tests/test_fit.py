@@ -29,7 +29,9 @@ from asr_lstm.features import FeatureConfig
 from asr_lstm.fit import Outcome, fit
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig
+from asr_lstm.report_page.curves import read_curves
 from asr_lstm.schedule import TrainingConfig
+from asr_lstm.training import CTCTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -190,6 +192,27 @@ def test_a_signal_saves_and_ends_at_once(
     assert same(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_is_heeded_and_signals_are_given_back(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    started, before = CTCTraining.on_train_start, signal.getsignal(number)
+
+    def interrupted(task: CTCTraining) -> None:
+        started(task)
+        signal.raise_signal(number)
+
+    for _ in range(2):  # the second time it is a run that is gone on with
+        with monkeypatch.context() as patch:
+            patch.setattr(CTCTraining, "on_train_start", interrupted)
+            with pytest.raises(TrainingInterrupted):
+                run(tmp_path, recipe())
+        assert signal.getsignal(number) is before
+    assert run(tmp_path, recipe()).resumed == 2
+    assert signal.getsignal(number) is before, "nor is it kept when training has come to its end"
+    assert same(tmp_path, undisturbed)
+
+
 @pytest.mark.parametrize("place", ["judging", "last epoch"])
 def test_a_signal_while_an_epoch_is_judged_loses_nothing(
     tmp_path: Path, undisturbed: Path, place: str
@@ -210,6 +233,16 @@ def test_a_signal_while_an_epoch_is_judged_loses_nothing(
     assert (state.epoch, len(state.best)) == (epoch, 0 if epoch == 0 else 1)
     run(tmp_path, recipe())
     assert same(tmp_path, undisturbed)
+
+
+def test_loss_and_learning_rate_are_logged_every_tenth_update(undisturbed: Path) -> None:
+    (folder,) = (undisturbed / "logs" / "tensorboard").iterdir()
+    curves = read_curves(folder)
+    updates = CheckpointFolder(undisturbed / "checkpoints" / "key").latest().state.updates  # type: ignore[union-attr]
+    for tag in ("loss", "learning_rate"):
+        assert curves[tag][0] == list(range(0, updates, 10))
+    assert curves["loss"][1][-1] < curves["loss"][1][0]
+    assert len(curves["dev_wer"][0]) == 3
 
 
 def test_a_run_that_ended_is_not_trained_again(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_lstm import manifest_index
+from asr_lstm import manifest_columns, manifest_index
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import read_manifest
 from asr_lstm.manifest_index import (
@@ -75,7 +75,7 @@ def test_rows_are_read_again_where_they_are_not_remembered(
 def test_columns_are_what_counting_one_by_one_gives(
     index: ManifestIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest_index, "_CHUNK", 7)
+    monkeypatch.setattr(manifest_columns, "_CHUNK", 7)
     rows = read_manifest(index.path)
     texts = [NORMALISER(row.text) for row in rows]
     for known in (summarise(index, NORMALISER), summarise(rows, NORMALISER)):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,9 +42,11 @@ def logits_in_batches(model: Recogniser, rows: list[Tensor], size: int) -> Itera
         yield from (row[:length] for row, length in zip(logits, lengths.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("layer_norm", [True, False])
-def test_the_batch_an_utterance_stands_in_does_not_matter(layer_norm: bool) -> None:
-    model = make_model(encoder=EncoderConfig(layers=2, hidden=48, layer_norm=layer_norm)).eval()
+@pytest.mark.parametrize(
+    "options", [{"layer_norm": True}, {"layer_norm": False}, {"convolution": 8}], ids=str
+)
+def test_the_batch_an_utterance_stands_in_does_not_matter(options: dict[str, Any]) -> None:
+    model = make_model(encoder=EncoderConfig(layers=2, hidden=48, **options)).eval()
     rows = utterances(50)
     model.front_end.fit(rows)
     with torch.no_grad():
@@ -103,6 +106,7 @@ def test_a_pyramid_is_read_from_a_list_as_yaml_has_it() -> None:
     [
         ({"layers": 3, "time_reduction": (2,)}, r"^encoder\.time_reduction must hold 2 numbers for 3 layers"),
         ({"layers": 2, "time_reduction": (0,)}, r"^encoder\.time_reduction must hold numbers of at least 1"),
+        ({"convolution": -1}, r"^encoder\.convolution must not be below 0"),
         ({"layers": 2, "reduction": "mean"}, r"^encoder\.reduction must be one of concat, take"),
         (
             {"layers": 2, "time_reduction": (2,), "shortcut": "residual"},
@@ -110,15 +114,17 @@ def test_a_pyramid_is_read_from_a_list_as_yaml_has_it() -> None:
         ),
     ],
 )
-def test_an_impossible_pyramid_is_refused_at_construction(options: dict[str, Any], complaint: str) -> None:
+def test_an_impossible_encoder_is_refused_at_construction(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         EncoderConfig(**options)
 
 
+@pytest.mark.parametrize("convolution", [0, 4])
 @pytest.mark.parametrize("kind", ["log_mel", "frames"])
-def test_gradients_reach_every_parameter(kind: str) -> None:
+def test_gradients_reach_every_parameter(kind: str, convolution: int) -> None:
     features = FEATURES if kind == "log_mel" else FeatureConfig(kind="frames", dims=6, stack=1)
-    model = make_model(features, EncoderConfig(layers=3, hidden=8), augment=AugmentConfig(time_share=0.2))
+    encoder = EncoderConfig(layers=3, hidden=8, convolution=convolution)
+    model = make_model(features, encoder, augment=AugmentConfig(time_share=0.2))
     rows = utterances(3, shortest=9000)
     if kind == "frames":
         rows = [row[:240].view(40, 6) for row in rows]
@@ -143,6 +149,51 @@ def test_spec_augment_works_in_training_with_seeds_alone() -> None:
     assert not torch.equal(masked, plain)
     assert torch.equal(model(inputs, lengths, seeds=seeds)[0], masked)
     assert torch.equal(model.eval()(inputs, lengths, seeds=seeds)[0], plain)
+
+
+QUIET = EncoderConfig(layers=3, hidden=8, layer_dropout=0.0, state_dropout=0.0, time_reduction=(2, 1))
+
+
+def test_views_are_the_same_frames_with_masks_of_their_own() -> None:
+    model = make_model(encoder=QUIET, augment=AugmentConfig(vocal_tract=0.1))
+    inputs, lengths = pad_inputs(utterances(3, shortest=9000))
+    seeds = torch.tensor([1, 2, 3])
+    ((logits, counts),) = model.training_outputs(inputs, lengths, seeds=seeds, views=2)
+    first, second = logits.chunk(2)
+    alone, alone_counts = model(inputs, lengths, seeds=seeds)
+    torch.testing.assert_close(first, alone)
+    assert counts.tolist() == alone_counts.tolist() * 2
+    assert all(not torch.allclose(*pair, atol=1e-3) for pair in zip(first, second, strict=True))
+    # But for the masks they are the same: so are frames that one filter bank made, whatever its warp.
+    model.spec_augment = None
+    first, second = model.training_outputs(inputs, lengths, seeds=seeds, views=2)[0][0].chunk(2)
+    torch.testing.assert_close(first, second)
+
+
+def test_views_differ_in_their_dropout() -> None:
+    model = make_model(encoder=EncoderConfig(layers=2, hidden=8))
+    inputs, lengths = pad_inputs(utterances(3, shortest=9000))
+    first, second = model.training_outputs(inputs, lengths, views=2)[0][0].chunk(2)
+    assert all(not torch.allclose(*pair, atol=1e-3) for pair in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("layers", "middle"), [(2, 0), (3, 1), (4, 1), (5, 2), (12, 5)])
+def test_the_middle_layer_goes_through_the_same_output_layer(layers: int, middle: int) -> None:
+    model = make_model(encoder=replace(QUIET, layers=layers, time_reduction=(2,) + (1,) * (layers - 2)))
+    inputs, lengths = pad_inputs(utterances(3, shortest=9000))
+    last, lower = model.training_outputs(inputs, lengths, middle=True)
+    torch.testing.assert_close(last, model(inputs, lengths))
+    shorter = make_model(
+        encoder=replace(QUIET, layers=middle + 1, time_reduction=((2,) + (1,) * middle)[:middle])
+    )
+    shorter.load_state_dict(model.state_dict(), strict=False)
+    torch.testing.assert_close(lower, shorter(inputs, lengths))
+
+
+def test_a_single_layer_has_none_in_its_middle() -> None:
+    model = make_model(encoder=EncoderConfig(layers=1, hidden=8))
+    with pytest.raises(ValueError, match=r"training\.intermediate .* encoder\.layers"):
+        model.training_outputs(*pad_inputs(utterances(2)), middle=True)
 
 
 def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small_training as small
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LOST = small.TRAIN[5].id
 
 
+WITH_DROPOUT: list[dict[str, Any]] = [
+    {"dropout": 0.2},
+    {"dropout": 0.2, "intermediate": 0.3, "consistency": 0.2},
+]
+
+
 @dataclass
 class Run:
     """What one process saw of a training."""
@@ -36,12 +43,12 @@ class Run:
 
 
 def plain_and_with_dropout(folder: Path) -> None:
-    """Train twice and write down what this process saw."""
+    """Train some times and write down what this process saw."""
     torch.set_num_threads(1)
     runs = []
-    for dropout in (0.0, 0.2):
+    for options in ({}, *WITH_DROPOUT):
         listed = folder / "unreadable.tsv" if parallel.rank() == 0 else None
-        task, data = small.make(load=small.Lacking(LOST), dropout=dropout, unreadable=listed)
+        task, data = small.make(load=small.Lacking(LOST), unreadable=listed, **options)
         runs.append(seen(task, data))
     torch.save(runs, folder / f"{parallel.rank()}.pt")
 
@@ -110,15 +117,19 @@ def test_two_processes_follow_the_loss_of_one_with_the_joint_batch(runs: list[li
     assert torch.equal(runs[0][0].weights, runs[1][0].weights)
 
 
-def test_with_dropout_two_processes_are_one_that_gathers_two_batches(runs: list[list[Run]]) -> None:
-    task, data = small.make(load=small.Lacking(LOST), dropout=0.2, accumulate=2)
+@pytest.mark.parametrize("which", range(len(WITH_DROPOUT)))
+def test_with_dropout_two_processes_are_one_that_gathers_two_batches(
+    runs: list[list[Run]], which: int
+) -> None:
+    task, data = small.make(load=small.Lacking(LOST), accumulate=2, **WITH_DROPOUT[which])
     alone = seen(task, data)
-    assert runs[0][1].diary.losses == pytest.approx(alone.diary.losses, rel=1e-4)
-    assert torch.allclose(runs[0][1].weights, alone.weights, atol=1e-4)
-    assert runs[0][1].diary.losses != pytest.approx(runs[0][0].diary.losses, rel=1e-2)  # dropout is at work
+    before, *_, joint = runs[0][: which + 2]
+    assert joint.diary.losses == pytest.approx(alone.diary.losses, rel=1e-4)
+    assert torch.allclose(joint.weights, alone.weights, atol=1e-4)
+    assert joint.diary.losses != pytest.approx(before.diary.losses, rel=1e-2)  # dropout is at work
     for mine in runs:
-        assert mine[1].dev_wer == pytest.approx(alone.dev_wer)
-        assert mine[1].dev_loss == pytest.approx(alone.dev_loss, rel=1e-3)
+        assert mine[which + 1].dev_wer == pytest.approx(alone.dev_wer)
+        assert mine[which + 1].dev_loss == pytest.approx(alone.dev_loss, rel=1e-3)
 
 
 def test_each_utterance_is_met_once_an_epoch(runs: list[list[Run]]) -> None:

@@ -19,7 +19,7 @@ from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.recognise import default_loader, find_device, recognise, recognise_each
+from asr_lstm.recognise import recognise, recognise_each
 from asr_lstm.scoring import score
 from asr_lstm.units import CharacterUnits
 
@@ -255,31 +255,6 @@ def test_a_loader_of_another_shape_is_refused() -> None:
     message = r"^5\.ink: the loader gave shape \(5, 3\), the model takes \(time, 4\); use the loader [^\n]+$"
     with pytest.raises(ConfigError, match=message):
         recognise(bundle, [Utterance(Path("5.ink"), "", 1.0)])
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["no_such_module.load", "asr_lstm.audio.no_such_function", "load", "", "asr_lstm.audio.SAMPLE_RATE"],
-)
-def test_a_loader_that_cannot_be_imported_is_one_clear_line(name: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        default_loader(frames_bundle(name))
-    message = str(caught.value)
-    assert message.startswith("the model's loader: ")
-    assert repr(name) in message
-    assert "\n" not in message
-
-
-def test_audio_is_loaded_at_the_models_rate(bundle: Bundle, tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    soundfile.write(path, np.zeros(44100, np.float32), 44100)
-    assert len(default_loader(bundle)(Utterance(path, "", 1.0))) == RATE
-
-
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
-def test_a_device_that_is_not_there_is_one_clear_line(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^device '{name}' cannot be used here \([^\n]+\); use cpu$"):
-        find_device(name)
 
 
 def test_real_speech_flows_through(bundle: Bundle, librispeech_excerpt: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from asr_lstm.batching import draw_seed
-from asr_lstm.schedule import TrainingConfig, step_seed, updates_in_time
+from asr_lstm.schedule import TrainingConfig, seed_dropout, step_seed, updates_in_time
 
 
 def plan(updates: int, seconds: float, judging: float | None = 2.0, *, most: int = 1000) -> int:
@@ -50,8 +51,20 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         ("average_best", 0),
         ("max_minutes", -1.0),
         ("checkpoint_minutes", -1.0),
+        ("intermediate", 1.0),
+        ("intermediate", -0.1),
+        ("consistency", -0.1),
     ],
 )
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"training.{name}"):
         TrainingConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_dropout_is_seeded_as_torch_seeds_it() -> None:
+    with torch.random.fork_rng(devices=[]):
+        for seed in (0, 7, 2**63 - 1):
+            seed_dropout(seed)
+            drawn = torch.rand(5)
+            torch.manual_seed(seed)
+            assert torch.equal(drawn, torch.rand(5))

@@ -166,16 +166,37 @@ def test_the_cache_loads_once_and_keeps_to_its_budget() -> None:
     assert loaded == ["one", "two", "two"]
 
 
-def test_recomputed_layers_make_the_same_training() -> None:
-    task, data = small.make(dropout=0.2)
-    again, data_again = small.make(dropout=0.2, recompute=True)
+@pytest.mark.parametrize(
+    "options", [{}, {"intermediate": 0.3, "consistency": 0.2}], ids=["plain", "two_views"]
+)
+def test_recomputed_layers_make_the_same_training(options: dict[str, float]) -> None:
+    task, data = small.make(dropout=0.2, **options)
+    again, data_again = small.make(dropout=0.2, recompute=True, **options)
     assert small.train(again, data_again).losses == small.train(task, data).losses
     assert torch.equal(small.weights(task), small.weights(again))
 
 
-def test_bfloat16_products_follow_float32() -> None:
-    full = small.train(*small.make()).losses
-    low = small.train(*small.make(), precision="bf16-mixed").losses
+@pytest.mark.parametrize("options", [{"intermediate": 0.3}, {"consistency": 0.2}], ids=list)
+def test_what_is_added_to_the_loss_adds_nothing_to_the_model_and_lets_it_learn(
+    options: dict[str, float],
+) -> None:
+    plain, data = small.make(dropout=0.1)
+    before = small.train(plain, data)
+    task, data = small.make(dropout=0.1, **options)
+    diary = small.train(task, data)
+    assert {name: value.shape for name, value in task.model.state_dict().items()} == {
+        name: value.shape for name, value in plain.model.state_dict().items()
+    }
+    assert diary.losses[0] != before.losses[0]
+    assert diary.losses[-1] < 0.8 * diary.losses[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"intermediate": 0.3, "consistency": 0.2}], ids=["plain", "two_views"]
+)
+def test_bfloat16_products_follow_float32(options: dict[str, float]) -> None:
+    full = small.train(*small.make(**options)).losses
+    low = small.train(*small.make(**options), precision="bf16-mixed").losses
     assert low == pytest.approx(full, rel=0.05)
     assert low != full
 

@@ -17,10 +17,10 @@ from asr_lstm.decoding.greedy import greedy_decode
 from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.features import FeatureConfig
+from asr_lstm.inference import run_batch
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.load import save_ngram
 from asr_lstm.model import EncoderConfig, Recogniser
-from asr_lstm.recognise import run_batch
 from asr_lstm.transcribe import Failure, Transcript, transcribe, transcribe_command
 from asr_lstm.units import CharacterUnits
 

@@ -9,9 +9,10 @@ import pytest
 import small_training as small
 import torch
 
+from asr_lstm.augment import AugmentConfig, SpecAugment
 from asr_lstm.batching import Batch, Draw, collate
 from asr_lstm.errors import DataError
-from asr_lstm.loss import ctc_losses
+from asr_lstm.loss import ctc_losses, training_losses
 from asr_lstm.updates import GradientSum, halves, ran_out_of_memory, split_if_need_be
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,11 +44,16 @@ def test_halves_hold_the_same_utterances_with_less_padding() -> None:
             row += 1
 
 
+TWO_VIEWS = {"intermediate": 0.3, "consistency": 0.2}
+
+
+@pytest.mark.parametrize("options", [{}, TWO_VIEWS], ids=["plain", "two_views"])
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_a_batch_that_does_not_fit_gives_the_same_gradients_in_parts(
-    error: Exception, caplog: pytest.LogCaptureFixture
+    error: Exception, options: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     task, _ = small.make()
+    task.model.spec_augment = SpecAugment(AugmentConfig(time_share=0.5), bands=4)
     batch = batch_of(7)
     parameters = list(task.model.parameters())
 
@@ -55,7 +61,7 @@ def test_a_batch_that_does_not_fit_gives_the_same_gradients_in_parts(
         total, sizes = GradientSum(parameters), []
 
         def step(part: Batch) -> None:
-            losses = ctc_losses(*task.model(part.inputs, part.lengths), part.targets, part.target_lengths)
+            losses = training_losses(task.model, part, **options)
             sizes.append(len(part))
             if len(part) > most:  # half-way through the backward pass
                 losses.register_hook(lambda gradient: raise_(error))
@@ -91,14 +97,14 @@ def test_other_errors_pass() -> None:
 def test_training_goes_on_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = small.train(*small.make())
     task, data = small.make()
-    forward = task.model.forward
+    outputs = task.model.training_outputs
 
     def small_memory(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled() and len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(inputs, *args, **kwargs)
+        return outputs(inputs, *args, **kwargs)
 
-    monkeypatch.setattr(task.model, "forward", small_memory)
+    monkeypatch.setattr(task.model, "training_outputs", small_memory)
     assert small.train(task, data).losses == pytest.approx(undisturbed.losses, rel=1e-4)
 
 

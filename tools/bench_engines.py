@@ -137,13 +137,13 @@ class Engine:
         """A forward and a backward pass, the gradient of the inputs included."""
         self._module.train()
         self._module.zero_grad(set_to_none=True)
-        with self._kernel():
+        with kernel(self.case):
             self._run(inputs.detach().requires_grad_(), lengths).sum().backward()
 
     def infer(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """The outputs (batch, frames, 2 * hidden) in evaluation, without gradients."""
         self._module.eval()
-        with self._kernel(), torch.inference_mode():
+        with kernel(self.case), torch.inference_mode():
             return self._run(inputs, lengths)
 
     def _run(self, inputs: Tensor, lengths: Tensor) -> Tensor:
@@ -151,22 +151,26 @@ class Engine:
             outputs: Tensor = self._module(inputs, lengths)
         return outputs
 
-    @contextlib.contextmanager
-    def _kernel(self) -> Iterator[None]:
-        """Our plain kernel is what serves where the C++ one does not."""
-        if (self.case.engine, self.case.kernel) != (OURS, TORCH):
-            yield
-            return
-        with mock.patch.object(native, "usable", return_value=False):
-            yield
+
+@contextlib.contextmanager
+def kernel(case: Case) -> Iterator[None]:
+    """Within the block a case's own kernel runs: our plain one is what serves where the C++ one does not."""
+    if (case.engine, case.kernel) != (OURS, TORCH):
+        yield
+        return
+    with mock.patch.object(native, "usable", return_value=False):
+        yield
 
 
-class _Packed(nn.Module):
+class Packed(nn.Module):
+    """torch's layers over a padded batch by way of packed sequences: right on padding."""
+
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
         self.lstm = lstm
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, frames, dims) to (batch, frames, outputs)."""
         sequences = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(sequences)[0], batch_first=True, total_length=inputs.shape[1])[0]
 
@@ -242,7 +246,7 @@ def _make_haste(case: Case, shape: Shape) -> nn.Module:
 
 _MAKERS: dict[str, Callable[[Case, Shape], nn.Module]] = {
     OURS: _make_ours,
-    PACKED: lambda case, shape: _Packed(_torch_lstm(case, shape)),
+    PACKED: lambda case, shape: Packed(_torch_lstm(case, shape)),
     DENSE: lambda case, shape: _Dense(_torch_lstm(case, shape)),
     HASTE: _make_haste,
     FLASH: lambda case, shape: _BothWays(lambda size: _FlashLayer(size, shape.hidden), shape),

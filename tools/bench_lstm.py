@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     for field in dataclasses.fields(Shape):
-        parser.add_argument(f"--{field.name}", type=_at_least_one, default=field.default)
-    parser.add_argument("--repeats", type=_at_least_one, default=7, help="rounds, fewer where time is short")
+        parser.add_argument(f"--{field.name}", type=at_least_one, default=field.default)
+    parser.add_argument("--repeats", type=at_least_one, default=7, help="rounds, fewer where time is short")
     parser.add_argument("--full", action="store_true", default=bool(os.environ.get("FULL")), help="all sizes")
     parser.add_argument(
         "--output", type=Path, default=Path("bench/lstm.json"), help="a picture goes beside it"
@@ -180,7 +180,8 @@ def _section(
     )
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A count on the command line."""
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {count}")

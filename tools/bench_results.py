@@ -28,7 +28,7 @@ from bench_measure import INFERENCE, PRODUCT, TRAIN, Task, product_speed
 from asr_lstm.files import atomic_write
 from asr_lstm.pages.charts import bar_chart
 
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 _HEAD = (
     *("engine", "kernel", "type", "dropout"),
     *("step, s", "times packed", "times dense", "inference, s", "times packed", "times dense", "peak, MiB"),
@@ -225,19 +225,20 @@ def write_json(path: Path, results: Sequence[Result], **about: Any) -> None:
         file.write("\n")
 
 
-def replace_section(path: Path, section: str) -> None:
-    """Put text between the markers of a document.
+def replace_section(path: Path, section: str, *, name: str = "bench") -> None:
+    """Put text between the markers of a document that bear a name.
 
     Raises:
         ValueError: it has not both markers.
     """
+    first, last = BEGIN.format(name), END.format(name)
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{path}: has no section between {BEGIN} and {END}; add both lines")
+        raise ValueError(f"{path}: has no section between {first} and {last}; add both lines")
     with atomic_write(path) as file:
-        file.write(f"{before}{BEGIN}\n{section.strip()}\n{END}{after}")
+        file.write(f"{before}{first}\n{section.strip()}\n{last}{after}")
 
 
 def _short(case: Case) -> str:

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import logging
-import os
 import re
-import shutil
 import ssl
-import tarfile
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, InvalidURL
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
+from asr_lstm.corpora.unpack import progress_bar
 from asr_lstm.errors import DataError, DownloadError
 from asr_lstm.files import atomic_write
 
@@ -83,14 +73,14 @@ def fetch(
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _progress_bar() as progress:
+        with progress_bar() as progress:
             task = progress.add_task(target.name, total=None)
             if target.is_file():
                 if _is_verified(target, md5, progress, task):
                     log.info("%s is there and has the published checksum", target)
                     return target
                 log.warning("%s does not have the published checksum: it is fetched anew", target)
-            _Download(url, part, timeout_seconds, attempts, progress, task).run(md5)
+            Download(url, part, timeout_seconds, attempts, progress, task).run(md5)
             part.replace(target)
             _mark_verified(target, md5)
     except OSError as error:  # what befell the connection is a DownloadError already: this is the disk
@@ -101,7 +91,9 @@ def fetch(
 
 
 @dataclass
-class _Download:
+class Download:
+    """One file on its way: fetched into `part`, on from where an earlier attempt broke off."""
+
     url: str
     part: Path
     timeout_seconds: float
@@ -257,90 +249,3 @@ def _mark_verified(target: Path, md5: str) -> None:
     # Without it the next run reads the file once more: no reason to fail in a folder that is read-only.
     with contextlib.suppress(DataError, OSError), atomic_write(marker) as file:
         file.write(record)
-
-
-def unpack(archive: str | Path, folder: str | Path) -> None:
-    """Unpack a tar.gz so that nothing lands outside `folder`, and nothing half-done looks whole.
-
-    The files are written to a hidden folder inside `folder` first and then moved to their places, a new
-    folder by one rename; what stands in `folder` already stays, except files of the same name. Owners and
-    modes of the archive are not taken over. Only files and folders are unpacked: an archive with a link or
-    a device in it, an absolute name, or a name with `..` is refused as a whole.
-
-    Raises:
-        DownloadError: the archive is damaged or refused, or the disk is full or not writable.
-    """
-    archive, folder = Path(archive), Path(folder)
-    work = folder / f".{archive.name}.unpacking"
-    try:
-        shutil.rmtree(work, ignore_errors=True)  # left behind by a run that was killed
-        work.mkdir(parents=True)
-        _extract(archive, work)
-        _move_into(work, folder)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DownloadError(
-            f"{archive}: not a whole tar.gz archive ({error}); delete it and fetch it again"
-        ) from error
-    except OSError as error:
-        raise DownloadError(
-            f"{error.filename or folder}: cannot unpack {archive.name} ({error.strerror or error}); "
-            "free some space or choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    with (
-        _progress_bar() as progress,
-        progress.open(archive, "rb", description=f"unpacking {archive.name}") as file,
-        gzip.GzipFile(fileobj=file) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as tar,
-    ):
-        for member in tar:
-            path = folder / _safe_name(member, archive)
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            source = tar.extractfile(member)
-            if source is not None:
-                with path.open("wb") as goal:
-                    shutil.copyfileobj(source, goal, _BLOCK_BYTES)
-        while stream.read(_BLOCK_BYTES):  # gzip's own checksum stands at the very end
-            pass
-
-
-def _safe_name(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
-    # tarfile's own `data` filter is missing from early releases of Python 3.10 and 3.11, and lets links pass.
-    name = PurePosixPath(member.name)
-    if not (member.isreg() or member.isdir()):
-        reason = "neither a file nor a folder"
-    elif name.is_absolute() or ".." in name.parts or "\0" in member.name:
-        reason = "outside the folder"
-    else:
-        return name
-    raise DownloadError(
-        f"{archive}: refused, for its member {member.name!r} is {reason}; fetch the corpus from its publisher"
-    )
-
-
-def _move_into(source: Path, target: Path) -> None:
-    for entry in sorted(source.iterdir()):
-        goal = target / entry.name
-        if entry.is_dir() and goal.is_dir():
-            _move_into(entry, goal)
-        else:
-            os.replace(entry, goal)
-
-
-def _progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.kaldi import RECORDINGS, read_kaldi
 from asr_lstm.corpora.pairs import read_pairs
 from asr_lstm.corpora.rows import Listing, Row, join_listings, split_name, use_splits
+from asr_lstm.corpora.speakers import below_common, name_speakers, speaker_pattern
 from asr_lstm.corpora.splits import check_shares, split_utterances
 from asr_lstm.corpora.tables import TABLE_SUFFIXES, read_table
 from asr_lstm.corpora.validate import Dropped, report_dropped, validate_utterances
@@ -37,6 +36,7 @@ def prepare_folder(
     dev: float = 0.1,
     test: float = 0.1,
     max_seconds: float = 40.0,
+    lang: str = "",
     seed: int = 1,
 ) -> Prepared:
     """Write manifests of a user's own recordings.
@@ -55,6 +55,7 @@ def prepare_folder(
         dev: share of the seconds to choose the model by.
         test: share to be tested on; 0 for none.
         max_seconds: utterances above that are left out: alignments of minutes are hardly learned.
+        lang: the language of all of them, such as `cs`; "" leaves what the source says.
         seed: of the division.
 
     Returns:
@@ -67,6 +68,8 @@ def prepare_folder(
     check_shares(dev, test)
     if not max_seconds > 0:
         raise ValueError(f"max_seconds: above 0, not {max_seconds}")
+    if "(" in speaker:
+        speaker_pattern(speaker)  # refused now, and not when all files have been read
     output, source = Path(output), _absolute(source)
     _check_output(output, source)
     listing = use_splits(read_source(source))
@@ -82,6 +85,8 @@ def prepare_folder(
             f"{output / DROPPED_NAME}; the first: {dropped[0].reason}"
         )
     kept = name_speakers(kept, speaker=speaker, source=source)
+    if lang:
+        kept = [replace(utterance, lang=lang) for utterance in kept]
     names = [splits[utterance.id] for utterance in kept]
     divided = split_utterances(kept, names=names, dev=dev, test=test, seed=seed)
     manifests = _write_splits(output, divided.utterances)
@@ -201,19 +206,12 @@ def _utterances(rows: Sequence[Row]) -> tuple[list[Utterance], dict[str, str]]:
 def _names(rows: Sequence[Row]) -> list[str]:
     """The path of each row below the folder that all share, without suffix; of a stretch, its beginning too."""
     names = []
-    for row, path in zip(rows, _below_common([row.path for row in rows]), strict=True):
+    for row, path in zip(rows, below_common([row.path for row in rows]), strict=True):
         name = path.with_suffix("").as_posix()
         name += f"-{row.offset:.2f}" if row.offset or row.duration else ""
         # Ids stand in lines and tables of all kinds.
         names.append("".join(letter if letter.isprintable() else "_" for letter in name))
     return names
-
-
-def _below_common(paths: Sequence[Path]) -> list[PurePath]:
-    if not paths:
-        return []
-    folder = os.path.commonpath([os.path.normpath(path.parent) for path in paths])
-    return [PurePath(os.path.relpath(path, folder)) for path in paths]
 
 
 def _part_long(utterances: Sequence[Utterance], most: float) -> tuple[list[Utterance], list[Dropped]]:
@@ -233,60 +231,6 @@ def _part_long(utterances: Sequence[Utterance], most: float) -> tuple[list[Utter
 def _one_line(item: Dropped) -> Dropped:
     """A file's name may hold line breaks; what is said of it must not."""
     return replace(item, id=" ".join(item.id.split()), reason=" ".join(item.reason.split()))
-
-
-def name_speakers(utterances: Sequence[Utterance], *, speaker: str, source: Path) -> list[Utterance]:
-    """The utterances with their speakers, found as `prepare_folder` says; logs how.
-
-    Raises:
-        ConfigError: `speaker` is no column, no pattern with a group, or finds nobody.
-    """
-    folders = [_topmost(path) for path in _below_common([utterance.path for utterance in utterances])]
-    found: list[str]
-    if speaker == "none":
-        found, how = [""] * len(utterances), ""
-    elif speaker == "folder":
-        found, how = folders, "by sub-folder"
-    elif "(" in speaker:
-        found, how = _by_pattern(utterances, speaker, source), f"by the pattern {speaker}"
-    elif speaker:
-        found = [" ".join(str(utterance.extra.get(speaker, "")).split()) for utterance in utterances]
-        how = f"by the column {speaker}"
-    elif any(utterance.speaker for utterance in utterances):
-        found, how = [utterance.speaker for utterance in utterances], "as the source names them"
-    elif all(folders) and len(folders) >= 2 * len(set(folders)) > 2:
-        found, how = folders, "by sub-folder (if these are not speakers, say speaker: none)"
-    else:
-        found, how = [""] * len(utterances), ""
-    known = Counter(found)
-    unknown = known.pop("", 0)
-    if how and not known:
-        raise ConfigError(
-            f"speaker: {speaker!r} names no speaker in {source}; give a column, `folder`, `none`, or a pattern with "
-            "one group such as ([^/]+)_[0-9]+[.]"
-        )
-    log.info("speakers: %s", f"{len(known)}, {how}" if known else "not known")
-    if known and unknown:
-        log.warning("speakers: not known of %d utterances", unknown)
-    return [replace(utterance, speaker=name) for utterance, name in zip(utterances, found, strict=True)]
-
-
-def _topmost(path: PurePath) -> str:
-    """The first folder of a relative path that is not named as a split; "" if there is none."""
-    parts = path.parts[:-1]
-    return next((part for part in parts if not split_name(part)), "")
-
-
-def _by_pattern(utterances: Sequence[Utterance], pattern: str, source: Path) -> list[str]:
-    try:
-        search: Callable[[str], re.Match[str] | None] = re.compile(pattern).search
-    except re.error as error:
-        raise ConfigError(f"speaker: {pattern!r} is not a regular expression ({error})") from error
-    base = source if source.is_dir() else source.parent
-    matches = [search(Path(os.path.relpath(utterance.path, base)).as_posix()) for utterance in utterances]
-    if any(match and not match.re.groups for match in matches):
-        raise ConfigError(f"speaker: {pattern!r} has no group; put the speaker's part in parentheses")
-    return [(match[1] or "") if match else "" for match in matches]
 
 
 def _write_splits(output: Path, splits: Mapping[str, Sequence[Utterance]]) -> dict[str, Path]:

@@ -19,7 +19,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asr_lstm.corpora.download import fetch, unpack
+from asr_lstm.corpora.download import fetch
+from asr_lstm.corpora.unpack import unpack
 from asr_lstm.corpora.validate import Dropped, report_dropped, validate_utterances
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
@@ -69,7 +70,7 @@ def download_librispeech(*, subsets: Sequence[str], folder: str | Path, base_url
 
     Raises:
         DataError: no subset of that name, or `folder` cannot be written to.
-        DownloadError: as in `asr_lstm.corpora.download.fetch` and `unpack`.
+        DownloadError: as in `asr_lstm.corpora.download.fetch` and `unpack.unpack`.
     """
     if isinstance(subsets, str):
         raise ValueError("subsets: a sequence of names, not one text")

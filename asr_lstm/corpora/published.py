@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_lstm.corpora.download import _Download, _progress_bar, unpack
+from asr_lstm.corpora.download import Download
+from asr_lstm.corpora.unpack import progress_bar, unpack
 from asr_lstm.corpora.validate import report_dropped, validate_utterances
 from asr_lstm.errors import DataError, DownloadError
 from asr_lstm.files import atomic_write
@@ -124,9 +125,9 @@ def fetch_archive(url: str, target: str | Path, *, sha256: str = "") -> Path:
         if target.is_file() and not _fault(target, sha256):
             return target
         for _ in range(2):  # what two sittings joined may not fit: then once more from its start
-            with _progress_bar() as progress:
+            with progress_bar() as progress:
                 task = progress.add_task(target.name, total=None)
-                _Download(url, part, _TIMEOUT_SECONDS, _ATTEMPTS, progress, task).complete()
+                Download(url, part, _TIMEOUT_SECONDS, _ATTEMPTS, progress, task).complete()
             if not (fault := _fault(part, sha256)):
                 part.replace(target)
                 return target

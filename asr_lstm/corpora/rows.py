@@ -24,6 +24,9 @@ _SPLIT_NAMES = {
 }
 
 
+_ZERO_BYTES = "not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8"
+
+
 @dataclass(frozen=True)
 class Row:
     """One utterance as its source lists it, unchecked.
@@ -129,11 +132,13 @@ def read_text(path: Path) -> str:
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise DataError(f"{path}: {_ZERO_BYTES}") from error
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}:{line}: not UTF-8 text (byte 0x{data[error.start]:02X}); save it as UTF-8, "
             "for instance by `iconv -f LATIN1 -t UTF-8` with its true encoding"
         ) from error
     if "\0" in text:
-        raise DataError(f"{path}: not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8")
+        raise DataError(f"{path}: {_ZERO_BYTES}")
     return text

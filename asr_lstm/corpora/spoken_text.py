@@ -19,8 +19,9 @@ from pathlib import Path
 
 from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.accents import find_accents
-from asr_lstm.corpora.espeak import SAMPLE_RATE, Acoustics, Voice, espeak_version
+from asr_lstm.corpora.espeak import Voice, espeak_version
 from asr_lstm.corpora.published import write_split
+from asr_lstm.corpora.rooms import SAMPLE_RATE, Acoustics
 from asr_lstm.corpora.sentences import as_spoken, read_sentences, speakable
 from asr_lstm.corpora.synthetic import (
     DEFAULT_ACOUSTICS,
@@ -42,6 +43,10 @@ LEAST_SPEAKERS = 10
 ENOUGH = 0.95  # of the hours asked for; less is worth a warning
 VARIANTS = (*FEMALE_VARIANTS, *MALE_VARIANTS)
 PITCH_RANGE = (35, 75)  # how lively: from nearly monotonous to singing
+
+# How long sentences take to say, roughly, a little less than in most voices.
+_SECONDS_A_SENTENCE = 0.2
+_CHARACTERS_A_SECOND = 16.0
 
 _AUDIO = "audio"
 _RECORD = "seconds.json"
@@ -100,7 +105,7 @@ def prepare_spoken_text(
         text: files with a sentence a line or with prose, and manifests whose transcripts are to be spoken.
         sentences: further sentences.
         hours: of speech for training; less where that would take a voice through the whole text.
-        speakers: voices for training; 0 for one a minute.
+        speakers: voices for training; 0 for one a minute, or one each time that all sentences are said.
         dev: hours of further speech to choose by, of other voices and other sentences; 0 for none.
         rate: of the files, in Hz.
         min_seconds: what takes less to say is left out.
@@ -127,9 +132,10 @@ def prepare_spoken_text(
     held_out = math.ceil(len(pool) * dev / (hours + dev))
     if held_out == len(pool):
         raise DataError(f"{output}: {len(pool)} sentences are too few to hold some out; give more, or dev 0")
-    parts = [_Part("train", lang, hours, pool[held_out:], speakers or _speakers_for(hours))]
+    train = pool[held_out:]
+    parts = [_Part("train", lang, hours, train, speakers or _speakers_for(hours, train))]
     if dev:
-        parts.append(_Part("dev", lang, dev, pool[:held_out], _speakers_for(dev)))
+        parts.append(_Part("dev", lang, dev, pool[:held_out], _speakers_for(dev, pool[:held_out])))
     template = Reading(Voice(lang), {}, shortest=min_seconds, longest=max_seconds)
     given = [VERSION, espeak_version(), seed, rate, asdict(acoustics) if acoustics else None]
     cast = _make_cast(parts, voices, template, given=given)
@@ -195,8 +201,10 @@ def deal(sentences: Sequence[str], *, voices: int, most: int) -> list[list[str]]
     ]
 
 
-def _speakers_for(hours: float) -> int:
-    return max(LEAST_SPEAKERS, round(hours * 3600 / SECONDS_PER_SPEAKER))
+def _speakers_for(hours: float, sentences: Sequence[str]) -> int:
+    """A voice a minute, or one for each time that few sentences are all said."""
+    seconds = sum(_SECONDS_A_SENTENCE + len(sentence) / _CHARACTERS_A_SECOND for sentence in sentences)
+    return max(LEAST_SPEAKERS, math.ceil(hours * 3600 / min(SECONDS_PER_SPEAKER, seconds)))
 
 
 def _make_cast(

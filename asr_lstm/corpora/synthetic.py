@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asr_lstm.corpora.espeak import SAMPLE_RATE, Acoustics, Voice, espeak_version, find_espeak
+from asr_lstm.corpora.espeak import Voice, espeak_version, find_espeak
 from asr_lstm.corpora.espeak_pool import speak_jobs
 from asr_lstm.corpora.grammar import make_sentences
+from asr_lstm.corpora.rooms import SAMPLE_RATE, Acoustics
 from asr_lstm.errors import DataError
 from asr_lstm.files import atomic_write
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,7 @@ def _cell_records(text: str, path: Path) -> list[_Record]:
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     if first == len(lines):
         return []
+    first += _preface(lines[first : first + _FIRST_LINES])
     delimiter, header = _header(path, lines[first : first + _FIRST_LINES])
     named = bool(header)
     if not named:
@@ -207,21 +209,30 @@ def _cell_records(text: str, path: Path) -> list[_Record]:
     return list(_rows(lines, first + named, delimiter, header))
 
 
+def _preface(lines: Sequence[str]) -> int:
+    """How many lines stand above one that names both path and text: comments, or the `sep=;` of Excel."""
+    return next((number for number, line in enumerate(lines) if _named_columns(line, both=True)), 0)
+
+
+def _named_columns(line: str, *, both: bool) -> tuple[str, list[str]] | None:
+    """The delimiter and the cells of a line that names path and text, or one of them; None if it does not."""
+    for delimiter in _DELIMITERS:
+        cells = [cell.strip() for cell in _cells(line, delimiter)]
+        names = {cell.lower() for cell in cells}
+        if (names & {*_PATH} and names & {*_TEXT}) if both else names & {*_PATH, *_TEXT}:
+            return delimiter, cells
+    return None
+
+
 def _header(path: Path, lines: Sequence[str]) -> tuple[str, list[str]]:
     """The delimiter and the names of the columns; none where there is no header.
 
     Raises:
-        DataError: the first line names no column, and the first cells no file.
+        DataError: the first line names no column, or one of those that count twice; or the first cells name no file.
     """
-    split = {delimiter: _cells(lines[0], delimiter) for delimiter in _DELIMITERS}
-    names = {delimiter: {cell.strip().lower() for cell in cells} for delimiter, cells in split.items()}
-    for known in (
-        lambda found: found & {*_PATH} and found & {*_TEXT},
-        lambda found: found & {*_PATH, *_TEXT},
-    ):
-        for delimiter in _DELIMITERS:
-            if known(names[delimiter]):
-                return delimiter, [cell.strip() for cell in split[delimiter]]
+    if found := _named_columns(lines[0], both=True) or _named_columns(lines[0], both=False):
+        _check_twice(path, found[1])
+        return found
     for delimiter in _DELIMITERS:
         rows = [_cells(line, delimiter) for line in lines if line.strip()]
         if any(len(cells) > 1 and _locate(path.parent, cells[0]) for cells in rows):
@@ -230,6 +241,15 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[str, list[str]]:
         f"{path}: no header that names the columns (the first line is {lines[0].strip()[:60]!r}), and no file is "
         "named in the first column; begin it with a line such as path,text"
     )
+
+
+def _check_twice(path: Path, header: Sequence[str]) -> None:
+    counts = Counter(cell.lower() for cell in header)
+    for name in (*_PATH, *_TEXT, *_SPEAKER, *_ID, *_SPLIT, *_OFFSET, *_DURATION, *_END):
+        if counts[name] > 1:
+            raise DataError(
+                f"{path}: {counts[name]} columns are named {name!r}; rename those that are not meant"
+            )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -67,6 +67,8 @@ def align_units(logits: Tensor, target: Sequence[int]) -> list[UnitSpan]:
             f"the text needs {needed} frames and there are {len(logits)}; is it this recording's?"
         )
     scores = logits.detach().float().cpu().log_softmax(-1)
+    if bool(scores.isnan().any()):  # forced_align would answer with whatever lies in memory
+        raise DataError("the logits are NaN or infinite; the model is damaged: train it again")
     path, chosen = forced_align(
         scores[None],
         torch.tensor([target]),
@@ -75,7 +77,7 @@ def align_units(logits: Tensor, target: Sequence[int]) -> list[UnitSpan]:
         blank=BLANK,
     )
     if not bool(torch.isfinite(chosen).all()):
-        raise DataError("the logits are NaN, infinite, or make the text impossible")
+        raise DataError("the logits make the text impossible; is it this recording's?")
     return _spans(path[0].tolist(), chosen[0].double().exp().tolist())
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from asr_lstm.decoding.beam import BeamDecoder
@@ -16,6 +18,7 @@ GRID: Mapping[str, Sequence[float]] = {"alpha": (0.0, 0.4, 0.8, 1.2), "beta": (-
 # Weights of models: below 0 they would prefer what the model finds unlikely, and the search could prune nothing.
 NEVER_NEGATIVE = ("alpha", "unit_alpha", "lstm_weight")
 REFINEMENTS = 2  # each halves the steps; a quarter of the grid's is finer than what a dev set can tell
+PLACES = 6  # of a weight, so that a point reached by two ways is one
 
 Point = Mapping[str, float]
 
@@ -27,10 +30,12 @@ class TuningRow:
     Attributes:
         weights: by name.
         wer: word error rate there, a fraction.
+        cer: character error rate there.
     """
 
     weights: dict[str, float]
     wer: float
+    cer: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Tuning:
 
     Attributes:
         rows: every point, in the order in which they were tried.
-        best: the one with the lowest rate; of equal ones the first.
+        best: the one with the lowest word error rate; of equal ones that with the lowest character error rate, for a
+            small dev set has many; of these the first.
     """
 
     rows: list[TuningRow]
@@ -71,8 +77,9 @@ def tune(
     rows: list[TuningRow] = []
     for _ in range(refinements + 1):
         tried = [row.weights for row in rows]
-        rows += [_row(transcribe, references, point) for point in points if point not in tried]
-        best = min(rows, key=lambda row: row.wer)
+        fresh = [point for point in points if point not in tried]
+        rows += [_row(transcribe, references, point) for point in _shown(fresh)]
+        best = min(rows, key=lambda row: (row.wer, row.cer))
         points = _neighbours(best.weights, steps)
         steps = {name: step / 2 for name, step in steps.items()}
     return Tuning(rows, best)
@@ -102,15 +109,24 @@ def tune_beam(
     return tune(transcribe, references, grid, refinements=refinements)
 
 
+def _shown(points: Sequence[Point]) -> Iterable[Point]:
+    """The points, with a bar that shows how far it is: with an LSTM each may take minutes."""
+    console = Console(stderr=True)
+    return track(points, "trying weights", console=console, transient=True, disable=not console.is_terminal)
+
+
 def _row(transcribe: Callable[[Point], Sequence[str]], references: Sequence[str], point: Point) -> TuningRow:
-    counts = count_errors(references, transcribe(point))
-    return TuningRow(dict(point), int(counts.errors.sum()) / max(int(counts.length.sum()), 1))
+    texts = transcribe(point)
+    words, characters = count_errors(references, texts), count_errors(references, texts, by="character")
+    wer, cer = (int(one.errors.sum()) / max(int(one.length.sum()), 1) for one in (words, characters))
+    return TuningRow(dict(point), wer, cer)
 
 
 def _neighbours(point: Point, steps: Point) -> list[dict[str, float]]:
     # A weight with a single value has a step of 0, and so no neighbours.
     around = [
-        dict.fromkeys([value - steps[name], value, value + steps[name]]) for name, value in point.items()
+        dict.fromkeys(round(value + side * steps[name], PLACES) for side in (-1, 0, 1))
+        for name, value in point.items()
     ]
     points = [dict(zip(point, values, strict=True)) for values in itertools.product(*around)]
     return [near for near in points if not any(near.get(name, 0.0) < 0 for name in NEVER_NEGATIVE)]

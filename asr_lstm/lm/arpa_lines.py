@@ -132,6 +132,16 @@ def _parse_exponent(buffer: Bytes, position: int, stop: int) -> tuple[int, bool]
 
 
 @compiled
+def _find_line_end(buffer: Bytes, position: int) -> tuple[int, int]:
+    """Where the line that begins here ends, and where the next one begins: beyond the buffer where it has no end."""
+    stop = position
+    while stop < len(buffer) and buffer[stop] != _NEWLINE:
+        stop += 1
+    end = stop - 1 if stop > position and buffer[stop - 1] == _RETURN else stop
+    return end, stop + 1
+
+
+@compiled
 def _split(buffer: Bytes, position: int, stop: int, fields: NDArray[np.int64]) -> int:
     """Where the fields of a line begin and end, `(fields, 2)`; how many there are, one too many included."""
     found = 0
@@ -196,12 +206,9 @@ def parse_ngrams(
     history = np.full(order, -1, np.int32)  # of the line before: neighbours often share their context
     node = ROOT
     while row < len(out_words):
-        stop = position
-        while stop < len(buffer) and buffer[stop] != _NEWLINE:
-            stop += 1
-        if stop == len(buffer):
+        end, following = _find_line_end(buffer, position)
+        if following > len(buffer):
             return MORE, position, row
-        end = stop - 1 if stop > position and buffer[stop - 1] == _RETURN else stop
         found = _split(buffer, position, end, fields)
         if found == 0 or buffer[fields[0, 0]] == _BACKSLASH:
             return SECTION_END, position, row
@@ -232,5 +239,5 @@ def parse_ngrams(
             return POSITIVE, position, row
         out_contexts[row], out_words[row] = node, history[order - 1]
         row += 1
-        position = stop + 1
+        position = following
     return FULL, position, row

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.load import check_name, load_ngram, save_ngram
 from asr_lstm.lm.ngram import NgramModel
 from asr_lstm.lm.perplexity import Perplexity, perplexity
-from asr_lstm.lm.text import read_lines, spell, split_sentences
+from asr_lstm.lm.text import read_lines, read_sentences, spell
 from asr_lstm.units import Normaliser
 
 Casing = Literal["lower", "upper", "keep"]
@@ -45,19 +45,21 @@ def read_texts(
         paths: text files, plain or gz, or manifests (.jsonl).
         casing: "lower", "upper" or "keep", as the recogniser writes.
         punctuation: "remove" or "keep", as the recogniser writes.
-        sentences: "lines" takes each line for a sentence; "prose" finds them in text with lines broken anywhere.
+        sentences: "lines" takes each line for a sentence; "prose" finds them where lines are broken anywhere.
         tokens: "words", or "characters" for a model over single characters.
 
     Raises:
-        DataError: a file that cannot be read or is not UTF-8 text.
+        DataError: a file that cannot be read or is not UTF-8 text, or there are no words.
     """
     normalise = Normaliser(casing=casing, punctuation=punctuation)
-    lines: Iterable[str] = read_lines(paths)
-    if sentences == "prose":
-        lines = split_sentences(lines)
-    for line in lines:
+    empty = True
+    for line in read_sentences(paths, prose=sentences == "prose"):
         text = normalise(line)
+        empty = empty and not text
         yield spell(text) if tokens == "characters" else text
+    if empty:
+        named = ", ".join(map(str, [paths] if isinstance(paths, Path) else paths))
+        raise DataError(f"{named}: the text holds no words; give one with a sentence a line")
 
 
 def ngram_train_command(
@@ -72,9 +74,7 @@ def ngram_train_command(
     punctuation: Punctuation = "remove",
     sentences: Sentences = "lines",
 ) -> int:
-    """Train an n-gram model with modified Kneser-Ney smoothing and print how large it is.
-
-    With `--kind lstm` it is an LSTM, and the options are others: see `lm train --kind lstm --help`.
+    """Train an n-gram model with modified Kneser-Ney smoothing; for an LSTM see `lm train --kind lstm --help`.
 
     Args:
         text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
@@ -86,7 +86,7 @@ def ngram_train_command(
         tokens: "words", or "characters" for a model over single characters.
         casing: "lower", "upper" or "keep", as the recogniser writes.
         punctuation: "remove" or "keep", as the recogniser writes.
-        sentences: "lines" takes each line for a sentence; "prose" finds them in text with lines broken anywhere.
+        sentences: "lines" takes each line for a sentence; "prose" finds them where lines are broken anywhere.
 
     Returns:
         The exit code 0.
@@ -127,7 +127,7 @@ def perplexity_command(
         tokens: what an n-gram model was trained on.
         casing: as in its training; an LSTM model knows its own.
         punctuation: likewise.
-        sentences: "lines" takes each line for a sentence; "prose" finds them in text with lines broken anywhere.
+        sentences: "lines" takes each line for a sentence; "prose" finds them where lines are broken anywhere.
 
     Returns:
         The exit code 0.

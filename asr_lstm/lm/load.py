@@ -31,6 +31,10 @@ def load_ngram(path: str | Path) -> NgramModel:
         DataError: the file cannot be read or holds no sound model.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise DataError(
+            f"{path}: a folder, where an n-gram model is a file; give an LSTM's to --lstm or --rescore"
+        )
     try:
         if is_binary(path):
             return load_binary(path)

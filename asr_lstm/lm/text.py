@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,13 @@ from typing import IO
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import iter_manifest
 from asr_lstm.units import SPACE_SYMBOL
+
+log = logging.getLogger(__name__)
+
+MANIFEST_SUFFIX = ".jsonl"
+# Of the lines of prose broken anywhere most begin with a small letter, but some with a capital; of sentences a line
+# few do, and of normalised text all or none.
+_BROKEN_SHARES = 0.3, 0.98
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -30,10 +38,43 @@ def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path)
-        if path.suffix == ".jsonl":
+        if path.suffix == MANIFEST_SUFFIX:
             yield from (utterance.text for utterance in iter_manifest(path))
         else:
             yield from _read_file(path)
+
+
+def read_sentences(paths: str | Path | Sequence[str | Path], *, prose: bool) -> Iterator[str]:
+    """The sentences of text files: each line one, or found in prose whose lines are broken anywhere.
+
+    The text of an utterance is a sentence by itself either way.
+
+    Raises:
+        DataError: as `read_lines`.
+    """
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        lines = read_lines(path)
+        if Path(path).suffix == MANIFEST_SUFFIX:
+            yield from lines
+        elif prose:
+            yield from split_sentences(lines)
+        else:
+            yield from _warning_of_prose(lines, path)
+
+
+def _warning_of_prose(lines: Iterable[str], path: str | Path) -> Iterator[str]:
+    small = capital = 0
+    for line in lines:
+        first = line.lstrip()[:1]
+        small += first.islower()
+        capital += first.isupper()
+        yield line
+    least, most = _BROKEN_SHARES
+    if least < small / max(small + capital, 1) < most:
+        log.warning(
+            "%s: most lines begin within a sentence; if it is prose with broken lines, say --sentences prose",
+            path,
+        )
 
 
 def _read_file(path: Path) -> Iterator[str]:

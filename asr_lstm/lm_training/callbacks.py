@@ -29,8 +29,8 @@ class InterruptSaver(Callback):
         self._path = path
         self._interrupts = Interrupts()
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Listen for signals."""
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Listen for signals: not sooner, since Lightning remembers what it finds and would put that back."""
         self._interrupts.listen()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
@@ -47,8 +47,12 @@ class InterruptSaver(Callback):
         trainer.save_checkpoint(self._path)
         raise TrainingInterrupted(f"interrupted; saved to {self._path}: the same command goes on from there")
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Give the signals back: `teardown` would be later than Lightning, which then has put back its own."""
+        self._interrupts.release()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """The same where training ends early."""
         self._interrupts.release()
 
 

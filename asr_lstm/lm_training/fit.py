@@ -73,18 +73,7 @@ def fit_language_model(
         save_on_train_epoch_end=False,  # at the look itself, before an interrupt is heeded
         enable_version_counter=False,
     )
-    trainer = lightning.Trainer(
-        max_epochs=-(-config.updates // config.dev_every),
-        callbacks=[
-            keeper,
-            ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-            EarlyStopping("dev_loss", mode="min", patience=config.patience),
-            InterruptSaver(last),
-            LookReport(),
-        ],
-        logger=TensorBoardLogger(logs, name="tensorboard", version=checkpoints.name),
-        **_machine_options(config),
-    )
+    trainer = _make_trainer(config, keeper, last=last, logs=logs)
     if last.exists():
         log.warning("going on from %s", last)
     whole_dev: DataLoader[Any] = DataLoader([0], batch_size=None)  # type: ignore[arg-type]
@@ -101,18 +90,30 @@ def fit_language_model(
     return task.seconds
 
 
-def _machine_options(config: LMTrainingConfig) -> dict[str, Any]:
-    """What the trainer is told of the machine, and to be quiet."""
+def _make_trainer(
+    config: LMTrainingConfig, keeper: ModelCheckpoint, *, last: Path, logs: Path
+) -> lightning.Trainer:
+    """A quiet trainer for this machine; `keeper` keeps the best weights, and `last` what a run goes on from."""
     machine = machine_settings(config)
-    return {
-        "accelerator": {"cpu": "cpu", "cuda": "gpu"}[torch_device(machine)],
-        "devices": 1,
-        "precision": choose_precision(machine),
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    folder = last.parent
+    return lightning.Trainer(
+        max_epochs=-(-config.updates // config.dev_every),
+        callbacks=[
+            keeper,
+            ModelCheckpoint(folder, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
+            EarlyStopping("dev_loss", mode="min", patience=config.patience),
+            InterruptSaver(last),
+            LookReport(),
+        ],
+        logger=TensorBoardLogger(logs, name="tensorboard", version=folder.name),
+        accelerator={"cpu": "cpu", "cuda": "gpu"}[torch_device(machine)],
+        devices=1,
+        precision=choose_precision(machine),
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def machine_settings(config: LMTrainingConfig) -> TrainingConfig:

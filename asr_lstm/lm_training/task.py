@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import lightning
-import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
@@ -18,7 +17,7 @@ from asr_lstm.lm.neural.text_units import Ids
 from asr_lstm.lm_training.config import LMTrainingConfig
 from asr_lstm.lm_training.stretches import Position, Stretch
 from asr_lstm.lstm import States
-from asr_lstm.schedule import learning_rate_share, make_optimiser, step_seed
+from asr_lstm.schedule import learning_rate_share, make_optimiser, seed_dropout, step_seed
 
 
 class LanguageTraining(lightning.LightningModule):
@@ -76,7 +75,7 @@ class LanguageTraining(lightning.LightningModule):
     def training_step(self, batch: Stretch, batch_index: int) -> Tensor:
         """The loss of one stretch, in nats a unit."""
         # By the update, so that a run gone on with drops what it would have dropped.
-        torch.manual_seed(step_seed(self.seed, 0, self.position.update))
+        seed_dropout(step_seed(self.seed, 0, self.position.update))
         logits, states = self.model(batch.inputs, states=self._remembered(batch.remembers))
         self._states = float_states(States(states.states.detach(), states.cells.detach()))
         loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())

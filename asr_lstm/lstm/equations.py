@@ -105,16 +105,11 @@ def variant_cell(
     Returns:
         State h_t and cell c_t.
     """
-
-    def normal(numbers: Tensor) -> Tensor:
-        return layer_norm(numbers, numbers.shape[-1:])
-
     from_inputs, from_state = inputs @ weight_ih.T, (state * state_mask) @ weight_hh.T
     if norm is not None:
-        from_inputs, from_state = norm[0] * normal(from_inputs), norm[1] * normal(from_state)
-    *into_input, into_forget, into_candidate, into_output = (from_inputs + from_state + bias).split(
-        cell.shape[-1], dim=-1
-    )
+        from_inputs, from_state = norm[0] * _normal(from_inputs), norm[1] * _normal(from_state)
+    summed = from_inputs + from_state + bias
+    *into_input, into_forget, into_candidate, into_output = summed.split(cell.shape[-1], dim=-1)
     if peepholes is not None:
         into_forget = into_forget + peepholes[-2] * cell
         into_input = [into + peepholes[0] * cell for into in into_input]
@@ -123,9 +118,13 @@ def variant_cell(
     fresh = forget_gate * cell + input_gate * candidate_mask * tanh(into_candidate)
     if peepholes is not None:
         into_output = into_output + peepholes[-1] * fresh
-    shown = fresh if norm is None else norm[2] * normal(fresh) + norm[3]
+    shown = fresh if norm is None else norm[2] * _normal(fresh) + norm[3]
     next_state = sigmoid(into_output) * tanh(shown)
     if projection is not None:
         next_state = next_state @ projection.T
     next_cell = cell_kept * cell + (1 - cell_kept) * fresh
     return state_kept * state + (1 - state_kept) * next_state, next_cell
+
+
+def _normal(numbers: Tensor) -> Tensor:
+    return layer_norm(numbers, numbers.shape[-1:])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from asr_lstm.lstm.between import Shortcut, TimeReduction
-from asr_lstm.lstm.dropout import LockedDropout, StepDropout
+from asr_lstm.lstm.dropout import LockedDropout, StepDropout, check_rate
 from asr_lstm.lstm.kernels import PackingPlan, plan_packing, plan_single_step
 from asr_lstm.lstm.kernels.rows import pack, unpack
 from asr_lstm.lstm.layer import LSTMLayer
@@ -90,34 +90,17 @@ class VariationalLSTM(nn.Module):
         reduction: Literal["concat", "take"] = "concat",
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, not {layers}")
-        if len(time_reduction) not in (0, layers - 1):
-            raise ValueError(
-                f"time_reduction must hold {layers - 1} numbers for {layers} layers, not {time_reduction}"
-            )
-        factors = [*time_reduction, 1] if time_reduction else [1] * layers
-        if shortcut in ("residual", "highway"):
-            if layers == 1:
-                raise ValueError(
-                    f"shortcut {shortcut!r} leads past later layers than the first, but layers is 1"
-                )
-            if reduction == "concat" and max(factors) > 1:
-                raise ValueError(
-                    f"shortcut {shortcut!r} needs reduction 'take': 'concat' widens a layer's input"
-                )
+        factors = _factors(layers, time_reduction, shortcut=shortcut, reduction=reduction)
+        check_rate(layer_dropout, name="layer_dropout")  # also where a single layer has none after it
         self.recompute = False
         self.output_size = (projection or hidden_size) * (2 if bidirectional else 1)
         self.reductions = nn.ModuleList(TimeReduction(factor, reduction) for factor in factors)
         sizes = [input_size] + [
             cast(TimeReduction, reduce).width(self.output_size) for reduce in list(self.reductions)[:-1]
         ]
-        between = LockedDropout(
-            layer_dropout, name="layer_dropout"
-        ).rate  # checked where there is no between, too
         self.dropouts = nn.ModuleList(
             [LockedDropout(input_dropout, name="input_dropout")]
-            + [LockedDropout(between) for _ in range(layers - 1)]
+            + [LockedDropout(layer_dropout) for _ in range(layers - 1)]
         )
         self.step_dropout = StepDropout(step_dropout, name="step_dropout")
         self.layers = nn.ModuleList(
@@ -187,6 +170,30 @@ class VariationalLSTM(nn.Module):
             )
         return self._run(inputs, plan, states)
 
+    def forward_with_layer(
+        self, inputs: Tensor, lengths: Tensor, *, layer: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, with what one of the layers gives, for a loss of its own.
+
+        Args:
+            inputs: (batch, frames, input_size).
+            lengths: (batch,) valid frames.
+            layer: from 0; frames are not yet reduced after it.
+
+        Returns:
+            The outputs; those of the layer (batch, frames, output_size), zeros in the padding; and (batch,) the valid
+            frames of the latter.
+
+        Raises:
+            ValueError: as `forward`, or there is no such layer.
+        """
+        if not 0 <= layer < len(self.layers):
+            raise ValueError(f"layer must lie in 0 .. {len(self.layers) - 1}, not {layer}")
+        met: list[tuple[Tensor, PackingPlan]] = []
+        outputs, _ = self._run(inputs, self._plan(inputs, lengths), None, met=met)
+        rows, plan = met[layer]
+        return outputs, unpack(rows, plan), plan.lengths[plan.rank.cpu()].to(lengths)
+
     @property
     def time_factor(self) -> int:
         """Input frames to one of the output."""
@@ -229,7 +236,17 @@ class VariationalLSTM(nn.Module):
             raise ValueError(f"lengths must be as many as the inputs, {batch}, not {plan.batch}")
         return plan
 
-    def _run(self, inputs: Tensor, plan: PackingPlan, states: States | None) -> tuple[Tensor, States]:
+    def _run(
+        self,
+        inputs: Tensor,
+        plan: PackingPlan,
+        states: States | None,
+        *,
+        met: list[tuple[Tensor, PackingPlan]] | None = None,
+    ) -> tuple[Tensor, States]:
+        """Run all layers; `met` is given what each of them gives, and its plan."""
+        if not isinstance(states, States | None):
+            raise ValueError(f"states must be States(states, cells), not a {type(states).__name__}")
         if states is not None and not len(states.states) == len(states.cells) == len(self.layers):
             raise ValueError(
                 f"states must hold those of {len(self.layers)} layers, not of {len(states.states)}"
@@ -246,7 +263,10 @@ class VariationalLSTM(nn.Module):
             else:
                 outputs, after = layer(rows, plan, before)
             last.append(after)
-            rows, plan = cast(TimeReduction, reduce)(norm(shortcut(rows, outputs)), plan)
+            rows = norm(shortcut(rows, outputs))
+            if met is not None:
+                met.append((rows, plan))
+            rows, plan = cast(TimeReduction, reduce)(rows, plan)
         state, cell = zip(*last, strict=True)
         return unpack(rows, plan), States(torch.stack(state), torch.stack(cell))
 
@@ -277,3 +297,20 @@ class VariationalLSTM(nn.Module):
                     if lstm.proj_size:
                         cast(Tensor, layer.projection)[direction] = getattr(lstm, f"weight_hr_{name}")
         return copy
+
+
+def _factors(layers: int, time_reduction: Sequence[int], *, shortcut: str, reduction: str) -> list[int]:
+    """Frames made one after each layer, or a ValueError on what does not go together."""
+    if layers < 1:
+        raise ValueError(f"layers must be at least 1, not {layers}")
+    if len(time_reduction) not in (0, layers - 1):
+        raise ValueError(
+            f"time_reduction must hold {layers - 1} numbers for {layers} layers, not {time_reduction}"
+        )
+    factors = [*time_reduction, 1] if time_reduction else [1] * layers
+    if shortcut in ("residual", "highway"):
+        if layers == 1:
+            raise ValueError(f"shortcut {shortcut!r} leads past later layers than the first, but layers is 1")
+        if reduction == "concat" and max(factors) > 1:
+            raise ValueError(f"shortcut {shortcut!r} needs reduction 'take': 'concat' widens a layer's input")
+    return factors

@@ -16,8 +16,9 @@ from rich.progress import track
 
 from asr_lstm.audio import audio_info
 from asr_lstm.errors import AudioError, DataError
-from asr_lstm.manifest import read_manifest
+from asr_lstm.manifest import Utterance, read_manifest
 from asr_lstm.preflight.findings import Row
+from asr_lstm.shards import recording_file
 from asr_lstm.units import Normaliser
 
 Item = TypeVar("Item")
@@ -141,18 +142,20 @@ def sets_of_splits(splits: Sequence[Split]) -> list[list[Split]]:
     return sets if several else [list(splits)]
 
 
-def read_headers(paths: Iterable[Path]) -> dict[Path, FileFacts]:
-    """What the header of each file says, each file once."""
-    distinct = list(dict.fromkeys(paths))
-    return dict(zip(distinct, in_threads(_read_header, distinct, message="reading headers"), strict=True))
+def read_headers(utterances: Iterable[Utterance]) -> dict[Path, FileFacts]:
+    """What the header of each one's file says, each file once; of a file in a shard under the name it has there."""
+    distinct = {utterance.path: utterance for utterance in utterances}
+    facts = in_threads(_read_header, list(distinct.values()), message="reading headers")
+    return dict(zip(distinct, facts, strict=True))
 
 
-def _read_header(path: Path) -> FileFacts:
+def _read_header(utterance: Utterance) -> FileFacts:
     try:
-        info = audio_info(path)
-        content = _content_key(path)
+        with recording_file(utterance) as file:
+            info = audio_info(file)
+            content = _content_key(file)
     except AudioError as error:
-        return FileFacts(error=str(error).removeprefix(f"{path}: "))
+        return FileFacts(error=str(error).removeprefix(f"{utterance.path}: "))
     except OSError as error:  # it went away between the two
         return FileFacts(error=error.strerror or "cannot be read")
     return FileFacts(info.seconds, info.rate, info.channels, content)

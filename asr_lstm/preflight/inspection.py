@@ -10,6 +10,7 @@ from typing import Literal
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.corpora.validate import MISSING
 from asr_lstm.features import FeatureConfig, make_front_end
+from asr_lstm.manifest import Utterance
 from asr_lstm.preflight.corpus import (
     FileFacts,
     Split,
@@ -24,6 +25,7 @@ from asr_lstm.preflight.leakage import check_recordings, check_sentences, check_
 from asr_lstm.preflight.rows import check_formats, check_lengths, check_rows, check_unheard
 from asr_lstm.preflight.sound import Copy, Sound, check_sounds, choose_sample, find_copies, hear
 from asr_lstm.preflight.texts import check_characters, check_spelling
+from asr_lstm.shards import holder
 from asr_lstm.units import Normaliser
 
 # Listening to so many takes half a minute on a laptop, and finds with 95 % whatever is wrong with 1 in 300.
@@ -94,11 +96,11 @@ def inspect_corpus(
     splits = read_splits(find_manifests(manifests), normaliser=text)
     rows = [row for split in splits for row in split.rows]
     sounding = features.kind == "log_mel"
-    paths = [row.utterance.path for row in rows]
-    facts = read_headers(paths) if sounding else {}
+    utterances = [row.utterance for row in rows]
+    facts = read_headers(utterances) if sounding else {}
     front_end = make_front_end(features)
     refused, kept = check_rows(
-        rows, facts or _missing(paths), front_end=front_end, speed=speed if sounding else 0.0
+        rows, facts or _missing(utterances), front_end=front_end, speed=speed if sounding else 0.0
     )
     heard = choose_sample(kept, facts, size=audio, seed=seed) if sounding else []
     sounds = hear(heard, facts)
@@ -132,9 +134,10 @@ def _compare(
     ]
 
 
-def _missing(paths: Sequence[Path]) -> dict[Path, FileFacts]:
+def _missing(utterances: Sequence[Utterance]) -> dict[Path, FileFacts]:
     """What is known of files that are not audio: which are not there."""
-    return {path: FileFacts(error=f"{MISSING}: no such file") for path in paths if not path.is_file()}
+    paths = {utterance.path for utterance in utterances if not holder(utterance).is_file()}
+    return {path: FileFacts(error=f"{MISSING}: no such file") for path in paths}
 
 
 def _expectation(splits: Sequence[Split], kept: Sequence[Row]) -> Expectation | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from asr_lstm.convolution import Convolution
 from asr_lstm.features import FrontEnd, LogMel
 from asr_lstm.model import EncoderConfig, make_encoder
 
@@ -30,16 +31,29 @@ def encoder_frames(front_end: FrontEnd, seconds: Sequence[float], *, factor: int
     return frames
 
 
-def count_parameters(dims: int, encoder: EncoderConfig, *, units: int) -> int:
-    """How many numbers a `Recogniser` trains, for features of so many dims, without making one."""
+def count_parameters(dims: int, encoder: EncoderConfig, *, units: int, stack: int = 1) -> int:
+    """How many numbers a `Recogniser` trains, for features of so many dims, without making one.
+
+    Args:
+        dims: of a frame.
+        encoder: of the model.
+        units: how many, the blank included.
+        stack: of the features, for a convolution.
+    """
     with torch.device("meta"):  # sizes alone, no numbers
-        stack = make_encoder(dims, encoder)
-    head = (stack.output_size + 1) * units
-    return head + sum(parameter.numel() for parameter in stack.parameters())
+        layers = make_encoder(dims, encoder, stack=stack)
+    head = (layers.output_size + 1) * units
+    return head + sum(parameter.numel() for parameter in layers.parameters())
 
 
 def training_memory(
-    front_end: FrontEnd, encoder: EncoderConfig, *, units: int, seconds: float, bfloat16: bool = False
+    front_end: FrontEnd,
+    encoder: EncoderConfig,
+    *,
+    units: int,
+    seconds: float,
+    bfloat16: bool = False,
+    views: int = 1,
 ) -> float:
     """Estimate the bytes of a training step over so many seconds of audio, padding counted as audio.
 
@@ -52,6 +66,8 @@ def training_memory(
     a frame, once: 8 D P before the head and 16 for each unit: logits, log-probabilities and their gradients.
     Before all that the front end takes 12 bytes for each point of the Fourier transform of each of its own frames, and
     8 a sample. These are free again when the encoder begins, which finds use for about half of them.
+    A convolution keeps what it hears, and of each of its layers what it gives, in 4 bytes or 2.
+    With two `views` (`training.consistency`) each frame counts twice, but for the front end.
 
     It was 0.85 to 1.15 times the measured peak (2 and 3 layers of 64 to 192, 24 to 80 s, either type). Python
     and torch themselves come on top, about 0.6 GiB. Projection and normalisation inside the cell run through a plain
@@ -61,14 +77,21 @@ def training_memory(
     outputs = directions * (encoder.projection or encoder.hidden)
     wide = directions * encoder.hidden
     (frames,) = encoder_frames(front_end, [seconds])
+    frames *= views
     dims, kept, peak = front_end.dims, 0, 0
+    stack = front_end.config.stack
+    if encoder.convolution:
+        with torch.device("meta"):
+            heard = Convolution(dims, encoder.convolution, stack=stack)
+        kept = frames * (dims + heard.middle_size + heard.output_size) * (2 if bfloat16 else 4)
+        dims = heard.output_size
     for factor in [*encoder.time_reduction, 1] if encoder.time_reduction else [1] * encoder.layers:
         kept += frames * (2 * dims + 16 * wide if bfloat16 else 4 * (dims + 6 * wide))
         peak = max(peak, kept + frames * (6 * dims + 14 * wide if bfloat16 else 4 * (dims + 6 * wide)))
         frames = -(-frames // factor)
         dims = outputs * factor if encoder.reduction == "concat" else outputs
     copies = _TRAINED_COPIES + (1 if bfloat16 else 0)
-    parameters = copies * count_parameters(front_end.dims, encoder, units=units)
+    parameters = copies * count_parameters(front_end.dims, encoder, units=units, stack=stack)
     training = peak + _FLOAT_BYTES * (parameters + frames * (2 * outputs + 4 * units))
     hearing = _hearing_memory(front_end, seconds)
     return max(training, hearing) + _NOT_REUSED * min(training, hearing)

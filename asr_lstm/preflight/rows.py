@@ -13,6 +13,7 @@ from asr_lstm.preflight.corpus import FileFacts, Split
 from asr_lstm.preflight.findings import Finding, Place, Row, count, place
 from asr_lstm.preflight.memory import encoder_frames
 from asr_lstm.preflight.training import NO_DURATION, TOO_SHORT, find_outliers, frames_needed
+from asr_lstm.shards import holder
 
 # What `asr_lstm.audio.read_audio` lets be missing at the end, and what a declared duration may miss by rounding.
 _SLACK_SECONDS = 0.1
@@ -81,7 +82,7 @@ def _fault(row: Row, facts: FileFacts | None, frames: int) -> tuple[str, str] | 
     """Reason and detail where a row cannot be used."""
     utterance = row.utterance
     if facts is not None and facts.error:
-        return (UNREADABLE if utterance.path.is_file() else MISSING), facts.error
+        return (UNREADABLE if holder(utterance).is_file() else MISSING), facts.error
     if not row.text:
         written = (
             f"{utterance.text!r} is nothing after normalisation"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.audio import read_audio
+from asr_lstm.audio import load_utterance
 from asr_lstm.corpora.validate import UNREADABLE
 from asr_lstm.errors import AudioError
 from asr_lstm.preflight.corpus import FileFacts, in_threads
@@ -164,7 +164,7 @@ def hear(rows: Sequence[Row], facts: Mapping[Path, FileFacts]) -> list[Sound]:
         utterance, rate = row.utterance, facts[row.utterance.path].rate
         duration = min(utterance.duration, MOST_SECONDS)
         try:
-            samples = read_audio(utterance.path, rate=rate, offset=utterance.offset, duration=duration)
+            samples = load_utterance(replace(utterance, duration=duration), rate=rate)
         except AudioError as error:
             return Sound(error=str(error).removeprefix(f"{utterance.path}: "))
         return listen(samples, rate=rate)

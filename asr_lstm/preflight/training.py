@@ -108,6 +108,8 @@ def check_training_data(
     encoder: EncoderConfig,
     speed: float,
     batch_seconds: float,
+    bfloat16: bool = False,
+    views: int = 1,
     manifest: str | Path = "training data",
 ) -> Preflight:
     """Look through the training data before the first step; durations are believed, no audio is read.
@@ -124,6 +126,8 @@ def check_training_data(
         encoder: the stack of layers.
         speed: spread of the playing speed either side of 1.
         batch_seconds: length of a batch, padding included.
+        bfloat16: whether products will be computed in it, for the estimate of memory.
+        views: how often each utterance of a batch is run, for the same.
         manifest: its name, for errors.
 
     Raises:
@@ -159,6 +163,8 @@ def check_training_data(
         encoder=encoder,
         speed=speed,
         batch_seconds=batch_seconds,
+        bfloat16=bfloat16,
+        views=views,
     )
     return Preflight(kept, dropped, _warnings(figures, batch_seconds=batch_seconds), figures)
 
@@ -243,6 +249,8 @@ def _figures(
     encoder: EncoderConfig,
     speed: float,
     batch_seconds: float,
+    bfloat16: bool,
+    views: int,
 ) -> Figures:
     durations = durations_of(kept)
     rates = lengths / durations
@@ -250,6 +258,9 @@ def _figures(
     longest = float(durations.max())
     # An utterance longer than a batch makes one by itself; few short ones do not fill one. Speed stretches them.
     seconds = max(longest, min(batch_seconds, len(kept) * longest)) / (1 - speed)
+    memory = training_memory(
+        front_end, encoder, units=len(units), seconds=seconds, bfloat16=bfloat16, views=views
+    )
     return Figures(
         utterances=len(kept),
         hours=math.fsum(durations.tolist()) / 3600,
@@ -264,8 +275,8 @@ def _figures(
             (utterance.id, float(rates[row]))
             for row, utterance in zip(outliers, take(kept, np.array(outliers, np.int64)), strict=True)
         ],
-        parameters=count_parameters(front_end.dims, encoder, units=len(units)),
-        memory_gib=training_memory(front_end, encoder, units=len(units), seconds=seconds) / _GIB,
+        parameters=count_parameters(front_end.dims, encoder, units=len(units), stack=front_end.config.stack),
+        memory_gib=memory / _GIB,
     )
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.errors import AsrLstmError
+from asr_lstm.inference import default_loader
 from asr_lstm.manifest import Utterance
 from asr_lstm.pages import Markup, attributes, escape, joined, paragraph
 from asr_lstm.pages.axes import number
-from asr_lstm.recognise import default_loader
 from asr_lstm.report_page.hearing import Hearing, hear
 from asr_lstm.report_page.pictures import data_url, encode_audio
 from asr_lstm.report_page.source import Source, SplitData, said

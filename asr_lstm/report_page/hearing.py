@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from asr_lstm.bundle import Bundle
 from asr_lstm.decoding.greedy import UnitSpan, greedy_units
+from asr_lstm.inference import load_inputs, run_batch
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.recognise import load_inputs, run_batch
 from asr_lstm.units import BLANK
 
 MAX_SECONDS = 20.0  # of an utterance that are shown and played: enough to see what went wrong

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from asr_lstm.bundle import CONFIG_NAME
 from asr_lstm.errors import AsrLstmError
 from asr_lstm.files import atomic_write
+from asr_lstm.inference import default_loader
 from asr_lstm.manifest import Loader
+from asr_lstm.model_files import CONFIG_NAME
 from asr_lstm.pages import (
     Markup,
     columns,
@@ -23,7 +24,6 @@ from asr_lstm.pages import (
     table,
 )
 from asr_lstm.pages.axes import number
-from asr_lstm.recognise import default_loader
 from asr_lstm.report import SplitResult
 from asr_lstm.report_page.confusions import confusion_tables
 from asr_lstm.report_page.curves import training_curves

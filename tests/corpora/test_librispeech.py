@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr_lstm.corpora import download, librispeech
+from asr_lstm.corpora import download, librispeech, unpack
 from asr_lstm.corpora.librispeech import (
     OFFICIAL,
     SUBSETS,
@@ -313,7 +313,7 @@ def test_an_interrupted_unpacking_is_done_again_from_the_archive(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(download, "_move_into", interrupted)
+        context.setattr(unpack, "_move_into", interrupted)
         with pytest.raises(KeyboardInterrupt):
             download_librispeech(subsets=["dev-clean"], folder=folder, base_url=url)
     assert not (folder / "LibriSpeech").exists()

@@ -76,6 +76,7 @@ def test_text_of_any_script_is_read(tmp_path: Path, encoding: str) -> None:
         ("één\ncafé".encode("latin-1"), "a.txt:1: not UTF-8 text (byte 0xE9)"),
         ("ok\nok\ncafé".encode("latin-1"), "a.txt:3: not UTF-8"),
         ("hello".encode("utf-16-le"), "zero bytes"),
+        ("één café".encode("utf-16-le"), "zero bytes"),
         (codecs.BOM_UTF32_LE + "hello".encode("utf-32-le"), "zero bytes"),
         (codecs.BOM_UTF16_LE + b"h\x00e", "not UTF-8"),
     ],

@@ -64,10 +64,16 @@ def test_one_that_cannot_be_aligned_stops_no_other() -> None:
     for failure, reason in (
         (empty, "the text is empty"),
         (short, "the text needs 3 frames and there are 2; "),
-        (broken, "the logits are NaN, infinite, or make the text impossible"),
+        (broken, "the logits are NaN or infinite"),
     ):
         assert isinstance(failure, DataError)
         assert str(failure).startswith(reason)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_hold_no_distribution(value: float) -> None:
+    with pytest.raises(DataError, match="NaN or infinite"):
+        align_units(torch.full((40, 29), value), [3, 4, 4, 5])
 
 
 def test_impossible_units() -> None:

@@ -51,6 +51,15 @@ def test_a_weight_with_one_value_stays() -> None:
     assert len(tuning.rows) == 2 + 2 + 2
 
 
+def test_of_points_with_as_many_word_errors_that_with_fewer_character_errors() -> None:
+    tuning = tune(
+        lambda point: ["wxyz" if point["alpha"] > 0 else "w"], ["wx"], {"alpha": (0.5, 0.0)}, refinements=0
+    )
+    assert [row.wer for row in tuning.rows] == [1.0, 1.0]
+    assert [row.cer for row in tuning.rows] == [1.0, 0.5]
+    assert tuning.best.weights == {"alpha": 0.0}
+
+
 def test_of_equal_points_the_first() -> None:
     tuning = tune(lambda point: ["w"], ["w"], {"alpha": (0.3, 0.1)}, refinements=1)
     assert tuning.best.weights == {"alpha": 0.3}

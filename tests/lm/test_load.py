@@ -80,8 +80,9 @@ def test_small_files_are_not_kept(
 
 
 def test_what_cannot_be_loaded_or_saved_is_told(tmp_path: Path, ngram_assets: Path) -> None:
-    for path in (tmp_path / "absent.arpa", tmp_path):
-        with pytest.raises(DataError, match=f"^{path}: cannot read"):
-            load_ngram(path)
+    with pytest.raises(DataError, match=f"^{tmp_path / 'absent.arpa'}: cannot read"):
+        load_ngram(tmp_path / "absent.arpa")
+    with pytest.raises(DataError, match=f"^{tmp_path}: a folder, where .* --lstm or --rescore$"):
+        load_ngram(tmp_path)
     with pytest.raises(DataError, match=r"model.txt: the name must end in \.arpa, \.arpa\.gz, or \.ngram"):
         save_ngram(tmp_path / "model.txt", load_ngram(ngram_assets / "gaps.arpa"))

@@ -187,6 +187,31 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         torch.testing.assert_close(parted[name], weights, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_update_is_heeded_and_signals_are_given_back(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    started, before = LanguageTraining.on_train_start, signal.getsignal(number)
+    train(text, tmp_path / "whole")
+    assert signal.getsignal(number) is before
+
+    def interrupted(task: LanguageTraining) -> None:
+        started(task)
+        signal.raise_signal(number)
+
+    for _ in range(2):  # the second time it is a run that is gone on with
+        with monkeypatch.context() as patch:
+            patch.setattr(LanguageTraining, "on_train_start", interrupted)
+            with pytest.raises(TrainingInterrupted, match="the same command goes on"):
+                train(text, tmp_path / "parts")
+        assert signal.getsignal(number) is before
+    train(text, tmp_path / "parts")
+    assert signal.getsignal(number) is before
+    whole, parts = (load_neural(tmp_path / name / "model").model for name in ("whole", "parts"))
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_what_is_done_is_not_done_again(
     text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

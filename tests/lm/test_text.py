@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr_lstm.errors import DataError
-from asr_lstm.lm.text import read_lines, spell, split_sentences
+from asr_lstm.lm.text import read_lines, read_sentences, spell, split_sentences
 
 
 def test_lines_come_from_files_of_every_kind(tmp_path: Path) -> None:
@@ -56,6 +56,35 @@ Next paragraph! End"""
         "Next paragraph!",
         "End",
     ]
+
+
+def test_an_utterance_is_a_sentence_beside_prose(tmp_path: Path) -> None:
+    book, manifest = tmp_path / "book.txt", tmp_path / "train.jsonl"
+    book.write_text("He came. She\nleft")
+    rows = [{"audio_filepath": f"{text}.wav", "text": text, "duration": 1} for text in ("ONE", "TWO")]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(read_sentences([manifest, book], prose=True)) == ["ONE", "TWO", "He came.", "She left"]
+    found = [line.strip() for line in read_sentences([book, manifest], prose=False)]
+    assert found == ["He came. She", "left", "ONE", "TWO"]
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("Alice was beginning to get very\ntired of sitting\nby her sister", True),
+        ("Alice sat.\nShe was tired.\nWho came?", False),
+        ("alice was tired\nshe sat\nwho came", False),
+    ],
+)
+def test_broken_lines_taken_for_sentences_are_told(
+    tmp_path: Path, text: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    assert list(read_sentences(path, prose=False)) == list(read_lines(path))
+    assert [record.getMessage().startswith(f"{path}: most lines") for record in caplog.records] == [
+        True
+    ] * warned
 
 
 def test_characters_as_words() -> None:

@@ -318,6 +318,27 @@ def test_every_variant_gives_a_sequence_the_same_alone_as_among_padding(
         torch.testing.assert_close(together[row : row + 1, :count], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_layer_gives_what_a_stack_of_the_layers_up_to_it_gives(layer: int) -> None:
+    torch.manual_seed(0)
+    stack = VariationalLSTM(DIMS, HIDDEN, layers=3, layer_norm=True, time_reduction=(2, 2)).double()
+    inputs = random_inputs(torch.double)
+    outputs, lower, counts = stack.forward_with_layer(inputs, LENGTHS, layer=layer)
+    assert torch.equal(outputs, stack(inputs, LENGTHS))
+    shorter = VariationalLSTM(
+        DIMS, HIDDEN, layers=layer + 1, layer_norm=True, time_reduction=(2, 2)[:layer]
+    ).double()
+    shorter.load_state_dict(stack.state_dict(), strict=False)
+    assert counts.tolist() == shorter.output_lengths(LENGTHS).tolist()
+    assert torch.equal(lower, shorter(inputs, LENGTHS))
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    stack = VariationalLSTM(DIMS, HIDDEN, layers=2)
+    with pytest.raises(ValueError, match=r"^layer must lie in 0 \.\. 1, not 2"):
+        stack.forward_with_layer(random_inputs(torch.float), LENGTHS, layer=2)
+
+
 def test_gradcheck_with_all_that_stands_between_layers() -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = dict.fromkeys(RATES, 0.3)

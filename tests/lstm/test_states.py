@@ -144,6 +144,12 @@ def test_states_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...],
         stack.forward_with_states(random(BATCH, 2, DIMS), states=states)
 
 
+def test_a_bare_pair_is_refused_with_what_is_wanted() -> None:
+    pair: Any = (torch.zeros(2, 1, BATCH, HIDDEN), torch.zeros(2, 1, BATCH, HIDDEN))
+    with pytest.raises(ValueError, match=r"^states must be States\(states, cells\), not a tuple"):
+        make_stack(bidirectional=False).forward_with_states(random(BATCH, 2, DIMS), states=pair)
+
+
 def test_states_of_another_type_are_refused() -> None:
     stack = make_stack(bidirectional=False)
     states = States(*(torch.zeros(2, 1, BATCH, HIDDEN) for _ in range(2)))

@@ -1,6 +1,6 @@
 """Train two steps in this process; print how far its memory rose, and the estimate, in bytes.
 
-Usage: memory_of_training.py PRECISION TIME_REDUCTION
+Usage: memory_of_training.py PRECISION ENCODER_OPTIONS
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ UNITS, RATE = 29, 16_000
 UTTERANCES, SECONDS = 4, 8
 
 
-def main(precision: str, time_reduction: str) -> None:
+def main(precision: str, options: str) -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     bfloat16 = precision == "bf16-mixed"
-    encoder = EncoderConfig(layers=3, hidden=192, time_reduction=ast.literal_eval(time_reduction))
+    encoder = EncoderConfig(layers=3, hidden=192, **ast.literal_eval(options))
     _train(
         EncoderConfig(layers=1, hidden=8), utterances=1, seconds=1, bfloat16=bfloat16
     )  # libraries, threads

@@ -15,6 +15,7 @@ import soxr
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.preflight.inspection import Inspection, inspect_corpus
+from asr_lstm.shards import shard_command
 
 Rows = dict[str, list[dict[str, Any]]]
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -381,3 +382,28 @@ def test_no_manifest_is_one_line(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         inspect_corpus([tmp_path / name for name in names])
     assert "\n" not in str(caught.value)
+
+
+def test_shards_are_judged_as_the_files_in_them(tmp_path: Path, rows: Rows) -> None:
+    """Faults of files, of sound and of pairs of recordings; then shards that are damaged or gone."""
+    plain, sharded = tmp_path / "plain", tmp_path / "sharded"
+    plain.mkdir()
+    plant_file(rows["train"][3], tmp_path, np.zeros(2 * RATE, np.float32))
+    rows["train"][5]["duration"] = 3.0
+    rows["dev"][1]["audio_filepath"] = rows["train"][7]["audio_filepath"]
+    (tmp_path / "noise.wav").write_bytes(b"x" * 5000)
+    rows["dev"][2]["audio_filepath"] = str(tmp_path / "noise.wav")
+    expected = inspect(plain, rows)
+    assert len(found(expected)) >= 4
+    for split in rows:
+        shard_command(manifest=plain / f"{split}.jsonl", output=sharded / split)
+    manifests = [sharded / split / f"{split}.jsonl" for split in rows]
+    got = inspect_corpus(manifests, audio="all")
+    assert found(got) == found(expected)
+    np.testing.assert_equal([vars(sound) for sound in got.sounds], [vars(sound) for sound in expected.sounds])
+
+    for name, change in (("train", Path.unlink), ("test", lambda path: path.write_bytes(b""))):
+        change(sharded / name / "shard-000000.tar")
+    titles = {title.split(": ")[-1]: ids for _, title, ids in found(inspect_corpus(manifests))}
+    lost = [ids for title, ids in titles.items() if "missing" in title or "unreadable" in title]
+    assert sorted(map(len, lost)) == sorted([len(rows["train"]), len(rows["test"]) + 1]), titles

@@ -7,18 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from safetensors.torch import load_file, save
-
 from asr_lstm.errors import ConfigError
-from asr_lstm.files import atomic_write
 from asr_lstm.lm.neural.network import LanguageModel, NetworkConfig
 from asr_lstm.lm.neural.text_units import TextUnits, load_units
+from asr_lstm.model_files import (
+    CONFIG_NAME,
+    first_line,
+    read_config,
+    read_weights,
+    write_card,
+    write_config,
+    write_weights,
+)
 from asr_lstm.units import Normaliser
 
-CONFIG_NAME = "config.yaml"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "README.md"
 KIND = "lstm language model"
 FORMAT = 1  # raised when a bundle of today could not be read any more
 
@@ -66,15 +68,10 @@ def save_neural(folder: str | Path, lm: NeuralLM, *, card: str) -> None:
         "normaliser": None if lm.normaliser is None else asdict(lm.normaliser),
         "network": asdict(lm.network),
     }
-    (folder / CONFIG_NAME).unlink(missing_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in lm.model.state_dict().items()}
-    with atomic_write(folder / WEIGHTS_NAME, "wb") as file:
-        file.write(save(weights))
+    write_weights(folder, lm.model)
     lm.units.save(folder)
-    with atomic_write(folder / CARD_NAME) as file:
-        file.write(card)
-    with atomic_write(folder / CONFIG_NAME) as file:
-        yaml.safe_dump(config, file, sort_keys=False)
+    write_card(folder, card)
+    write_config(folder, config)
 
 
 def load_neural(folder: str | Path) -> NeuralLM:
@@ -90,25 +87,18 @@ def load_neural(folder: str | Path) -> NeuralLM:
         network = NetworkConfig(**config["network"])
         normaliser = None if config["normaliser"] is None else Normaliser(**config["normaliser"])
         model = LanguageModel(network, units=len(units))
-        model.load_state_dict(load_file(folder / WEIGHTS_NAME))
+        read_weights(folder, model)
     except Exception as error:  # whatever a damaged file makes torch, yaml or safetensors say
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"{folder}: the language model cannot be loaded ({reason}); train it anew"
+            f"{folder}: the language model cannot be loaded ({first_line(error)}); train it anew"
         ) from error
     return NeuralLM(model.eval(), units, network, normaliser)
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / CONFIG_NAME
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: no language model ({CONFIG_NAME}: {error.strerror}); give the folder that training wrote"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]})") from error
+    config = read_config(folder, missing="no language model")
     if not isinstance(config, Mapping) or (config.get("kind"), config.get("format")) != (KIND, FORMAT):
-        raise ConfigError(f"{path}: not the configuration of an LSTM language model of format {FORMAT}")
+        raise ConfigError(
+            f"{folder / CONFIG_NAME}: not the configuration of an LSTM language model of format {FORMAT}"
+        )
     return config

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from asr_lstm.errors import ConfigError, DataError
-from asr_lstm.lm.text import read_lines, split_sentences
+from asr_lstm.lm.text import read_lines, read_sentences
 from asr_lstm.units import Normaliser
 
 Sentences = Literal["lines", "prose", "raw"]
@@ -33,12 +32,11 @@ def read_text(paths: Paths, *, normaliser: Normaliser | None, sentences: Sentenc
     Raises:
         DataError: a file that cannot be read, or a text that is empty.
     """
-    lines: Iterable[str] = read_lines(paths)
     if normaliser is None:
-        lines = [line.rstrip("\r\n") for line in lines]
+        lines = [line.rstrip("\r\n") for line in read_lines(paths)]
     else:
-        lines = split_sentences(lines) if sentences == "prose" else lines
-        lines = [text for line in lines if (text := normaliser(line))]
+        found = read_sentences(paths, prose=sentences == "prose")
+        lines = [text for line in found if (text := normaliser(line))]
     text = "".join(f"{line}\n" for line in lines)
     if not text.strip():
         named = ", ".join(map(str, [paths] if isinstance(paths, Path) else paths))

@@ -1,0 +1,119 @@
+"""A small convolution before the LSTM layers, in place of frames that are joined side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr_lstm.features import mask_padding
+from asr_lstm.lstm import States, VariationalLSTM
+
+_KERNEL = 3
+# Frames made one by the first and by the second layer: beyond a kernel's length some would not be heard.
+_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2), 6: (3, 2), 9: (3, 3)}
+_WHOLE = (
+    "states are for sequences in pieces, which a convolution does not hear; leave encoder.convolution out"
+)
+
+
+def time_strides(stack: int) -> tuple[int, int]:
+    """The strides in time of the two layers that make one frame of `stack`.
+
+    Raises:
+        ValueError: two layers cannot.
+    """
+    if stack not in _STRIDES:
+        raise ValueError(
+            f"features.stack must be one of {', '.join(map(str, _STRIDES))} with encoder.convolution, not {stack}"
+        )
+    return _STRIDES[stack]
+
+
+class Convolution(nn.Module):
+    """Two layers of 3 x 3 convolution over time and bands, each with ReLU and half the bands of before.
+
+    They take apart the frames that the front end joined, and make one frame of as many: lengths stay as they are, and
+    so do times. The last step normalises each frame by itself (Ba et al. 2016, arXiv 1607.06450, equation 3), so that
+    neither padding nor the rest of the batch matters. Source: Amodei et al. 2016, "Deep Speech 2" (arXiv 1512.02595),
+    section 3.5, with the small kernels that are cheap on a CPU.
+
+    Args:
+        dims: of a joined frame.
+        channels: of each layer.
+        stack: frames that were joined, 1, 2, 3, 4, 6 or 9.
+
+    Attributes:
+        middle_size: numbers for each joined frame between the two layers.
+        output_size: dims of a frame that comes out.
+    """
+
+    def __init__(self, dims: int, channels: int, *, stack: int) -> None:
+        super().__init__()
+        first, second = time_strides(stack)
+        self.stack = stack
+        halved = -(-(dims // stack) // 2)
+        self.middle_size = channels * halved * (stack // first)
+        self.output_size = channels * -(-halved // 2)
+        self.first = nn.Conv2d(1, channels, _KERNEL, (first, 2), padding=1)
+        self.second = nn.Conv2d(channels, channels, _KERNEL, (second, 2), padding=1)
+        self.norm = nn.LayerNorm(self.output_size)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, frames, dims) and (batch,) to (batch, frames, output_size); what stands in the padding is of no use.
+
+        Beyond the ends of a sequence there are zeros for both layers, whatever stands there.
+        """
+        batch, frames, _ = features.shape
+        single = mask_padding(features, lengths).reshape(batch, frames * self.stack, -1, 1)
+        # Channels stand last in memory throughout: a CPU takes half the time so, forward and backward.
+        middle: Tensor = self.first(single.permute(0, 3, 1, 2))
+        beyond = torch.arange(middle.shape[2], device=middle.device) >= (
+            lengths.to(middle.device)[:, None] * (middle.shape[2] // frames)
+        )
+        # In place, and before the ReLU: then one copy of these numbers is kept for the backward pass.
+        middle = middle.masked_fill_(beyond[:, None, :, None], 0.0).relu_()
+        last = self.second(middle).relu_()
+        normed: Tensor = self.norm(last.permute(0, 2, 3, 1).flatten(2))
+        return normed
+
+
+class ConvolvedLSTM(VariationalLSTM):
+    """A stack of LSTM layers that hears its inputs through a `Convolution`.
+
+    Args:
+        input_size: dims of the input.
+        hidden_size: of each direction of each layer.
+        channels: of the convolution.
+        stack: frames that were joined into one of the input.
+        **options: of `VariationalLSTM`.
+
+    Raises:
+        ValueError: as there, or two layers cannot make one frame of `stack`.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, channels: int, stack: int, **options: Any
+    ) -> None:
+        convolution = Convolution(input_size, channels, stack=stack)
+        super().__init__(convolution.output_size, hidden_size, **options)
+        self.convolution = convolution
+
+    def forward(self, inputs: Tensor, lengths: Tensor, *, states: States | None = None) -> Tensor:
+        """As `VariationalLSTM.forward`, without states."""
+        if states is not None:
+            raise ValueError(_WHOLE)
+        return super().forward(self.convolution(inputs, lengths), lengths)
+
+    def forward_with_layer(
+        self, inputs: Tensor, lengths: Tensor, *, layer: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `VariationalLSTM.forward_with_layer`."""
+        return super().forward_with_layer(self.convolution(inputs, lengths), lengths, layer=layer)
+
+    def forward_with_states(
+        self, inputs: Tensor, lengths: Tensor | None = None, *, states: States | None = None
+    ) -> tuple[Tensor, States]:
+        """Refused: a convolution hears the frames on either side."""
+        raise ValueError(_WHOLE)

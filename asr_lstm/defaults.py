@@ -1,0 +1,319 @@
+"""What to train, from the speech and the minutes at hand: the settings that a recipe with `minutes` leaves open.
+
+Each rule is one function, and its docstring names the measurement behind it: a row of a recipe's RESULTS.md, or a
+published figure where nothing was measured here. A choice is a function of the speech, the minutes and the cores, not
+of how busy a machine is, so that the same command chooses the same. How many updates fit into the minutes is not
+guessed here: training plans that itself, from the speed that it measures (`asr_lstm.schedule.updates_in_time`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr_lstm.config import Recipe
+from asr_lstm.errors import ConfigError
+from asr_lstm.schedule import torch_device
+from asr_lstm.speech import Speech, measure_speech
+
+ANY_DEVICE = "--training.device=auto"
+# Passes over the speech in a minute on one core, times its hours: 42 epochs of 2.52 h took 49 minutes on one core
+# (speechocean762, run 5), 3 epochs of 20 h ten minutes on two with a smaller model (librispeech, run 11). It decides
+# how much regularisation there is to be, nothing else, and so may be wrong by a factor of two.
+_PASSES = 2.2
+# Recordings heard less often than this cannot be learned by heart; up to the second number hardly.
+_FEW_PASSES, _SOME_PASSES = 4, 12
+_TELEPHONE_RATE, _RATE = 8000, 16_000
+_LITTLE_HOURS = 1.0
+# From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
+_MANY_HOURS = 10.0
+_VERY_MANY_HOURS = 50.0
+# Synthetic speech takes 0.7 minutes of one core an hour, to make it and to learn from it (speechocean762, run 5): this
+# much of it an available core-minute is a seventh of the time.
+_SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 12.0
+_REAL_SHARE = 0.85
+_SPEED, _SPEED_OF_WORDS = 0.1, 0.15
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting of a recipe, such as `encoder.hidden`, and in half a line why it is so."""
+
+    setting: str
+    value: float | str
+    reason: str
+
+    @property
+    def option(self) -> str:
+        """The same on a command line."""
+        return f"--{self.setting}={self.value}"
+
+    @property
+    def line(self) -> str:
+        """The same for a reader."""
+        value = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        return f"  {self.setting}: {value} ({self.reason})"
+
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether the recipe has it so, and does not say otherwise."""
+        found: Any = recipe
+        for name in self.setting.split("."):
+            found = getattr(found, name)
+        return bool(found == self.value)
+
+
+def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
+    """What `choose_recipe` chooses for a recipe's training data and minutes on this machine, and what it goes by.
+
+    Args:
+        manifest: of the training data.
+        recipe: its minutes and its text; its device as it is where `ANY_DEVICE` is chosen and it says no other.
+
+    Raises:
+        DataError: as `measure_speech`.
+    """
+    speech = measure_speech(manifest, recipe.text)
+    gpu = torch_device(recipe.training) == "cuda"
+    cores = torch.get_num_threads()
+    choices = choose_recipe(speech, minutes=recipe.minutes, cores=cores, gpu=gpu, mute=_why_mute(speech.lang))
+    speakers = f"{speech.speakers} speaker{'s' * (speech.speakers != 1)}"
+    where = "a GPU" if gpu else f"{cores} core{'s' * (cores != 1)}"
+    return choices, (
+        f"chosen for {speech.hours:.2f} h of {speakers if speech.speakers else 'unknown voices'}, "
+        f"{speech.utterances} utterances, {speech.vocabulary} different words, and {recipe.minutes:g} minutes on "
+        f"{where}:"
+    )
+
+
+def _why_mute(lang: str) -> str:
+    """Why espeak-ng cannot speak a language, "" if it can or if it is not said which one."""
+    from asr_lstm.corpora.accents import find_accents
+
+    try:
+        return "" if not lang or find_accents(lang) else lang
+    except ConfigError as error:
+        return str(error)
+
+
+def choose_recipe(
+    speech: Speech, *, minutes: float = 60.0, cores: int = 2, gpu: bool = False, mute: str = ""
+) -> list[Choice]:
+    """Settings that suit the speech and the time.
+
+    Args:
+        speech: what there is to learn from.
+        minutes: of training, the synthetic speech to begin with included.
+        cores: of the processor that may be used.
+        gpu: whether there is a GPU to train on. It is taken to be fast enough for every epoch.
+        mute: why no synthetic speech can be made; "" where it can.
+
+    Returns:
+        Settings that differ from a recipe's own defaults or are worth a word, in the order of a recipe.yaml.
+
+    Raises:
+        ValueError: no hours, minutes or cores.
+    """
+    for name, value in (("hours", speech.hours), ("minutes", minutes), ("cores", cores)):
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, not {value}")
+    core_minutes = cores * minutes
+    batch_seconds = _batch_seconds(speech, gpu=gpu)
+    epochs = _epochs(speech, batch_seconds=batch_seconds)
+    passes = epochs if gpu else min(float(epochs), _PASSES * core_minutes / speech.hours)
+    layers, hidden = _size(speech, passes=passes)
+    updates = passes * 3600 * speech.hours / batch_seconds
+    bootstrap = _bootstrap(speech, passes=passes, core_minutes=core_minutes, mute=mute)
+    time = minutes * (_REAL_SHARE if bootstrap[0].value else 1.0)
+    return [
+        _units(speech),
+        *_features(speech),
+        *_augment(speech, passes=passes),
+        Choice("encoder.layers", layers, f"for {speech.hours:.2g} h, each heard about {passes:.0f} times"),
+        Choice("encoder.hidden", hidden, "of each direction"),
+        *_dropout(speech, passes=passes),
+        Choice("data.batch_seconds", batch_seconds, _why_batches(batch_seconds)),
+        Choice("training.epochs", epochs, "at most; the schedule is planned to end on time"),
+        Choice("training.patience", epochs, "the schedule runs to its end, and the best epoch is kept"),
+        Choice("training.learning_rate", _learning_rate(hidden, batch_seconds), f"for {hidden} units"),
+        *_average(updates),
+        Choice("training.max_minutes", round(time, 2), f"of {minutes:g}"),
+        Choice("training.device", "auto", "a GPU where there is one"),
+        *bootstrap,
+    ]
+
+
+def _units(speech: Speech) -> Choice:
+    """Words for a closed vocabulary, characters for open text.
+
+    digits, first and third trial: characters 31.8 and 22.8 % WER on two speakers not heard, words 24.0 and 15.0 %;
+    half of the errors were words that do not exist. The stand-in has 1276 words, and characters reach 6 % there.
+    """
+    if speech.closed:
+        return Choice("units.kind", "words", f"{speech.vocabulary} different words, heard often")
+    return Choice("units.kind", "characters", f"{speech.vocabulary} different words: they must be spelt")
+
+
+def _features(speech: Speech) -> list[Choice]:
+    """Rate and bands as recorded; frames as long as the fastest speech allows; single words are centred by level.
+
+    Bands: digits and yesno have 40 at 8 kHz, all others 80 at 16 kHz. Frames: with words, 30 ms (digits). With
+    characters two frames for each (the stand-in: 25 frames a second for 12 characters), since longer ones are quicker
+    (librispeech, runs 1 to 3), and for the fastest utterances, sped up, one at least, which CTC cannot do without.
+    Level: digits, third and fifth trial, together with equaliser, trim and pause.
+    """
+    narrow = speech.rate <= _TELEPHONE_RATE
+    chosen = [
+        Choice("features.rate", _TELEPHONE_RATE if narrow else _RATE, f"recorded at {speech.rate} Hz"),
+        Choice("features.mels", 40 if narrow else 80, "bands for that rate"),
+    ]
+    if speech.closed:
+        chosen.append(Choice("features.stack", 3, "30 ms a frame, for words"))
+    else:
+        needed = max(2 * speech.pace, (1 + _SPEED) * speech.fastest)
+        stack = next((stack for stack in (4, 3, 2) if 100 / stack >= needed), 1)
+        reason = f"{10 * stack} ms a frame, for {speech.pace:.1f} characters a second"
+        chosen.append(Choice("features.stack", stack, reason))
+    if speech.closed and speech.single_words:
+        chosen.append(
+            Choice("features.centre", "level", "a single word is known by the slope of its spectrum")
+        )
+    return chosen
+
+
+def _augment(speech: Speech, *, passes: float) -> list[Choice]:
+    """The more, the more often each recording is heard.
+
+    Heard three times: none (librispeech, run 11). Five times: fewer masks (speechocean762, runs 3 and 4 against 2).
+    More often: two bands, one stretch, speed and filters by 0.1 (speechocean762, run 5). Words: by 0.15 (digits), and
+    no stretch is hidden among several words, for none can be guessed from the others (yesno). Filters are warped as if
+    by other throats, where there is more than one (yesno has one, and none is warped).
+    """
+    if passes < _FEW_PASSES:
+        names = ("speed", "frequency_masks", "time_masks")
+        return [Choice(f"augment.{name}", 0, "each recording is heard a few times only") for name in names]
+    warp = _SPEED_OF_WORDS if speech.closed else _SPEED
+    masks = 2 if passes >= _SOME_PASSES else 1
+    stretches = (2 if speech.single_words else 0) if speech.closed else 1
+    hidden = "stretches hidden" if stretches else "a hidden word cannot be guessed from the others"
+    throats = "one voice" if speech.speakers == 1 else "as if by longer and shorter throats"
+    chosen = [
+        Choice("augment.speed", warp, "heard otherwise each time"),
+        Choice("augment.vocal_tract", 0.0 if speech.speakers == 1 else warp, throats),
+        Choice("augment.frequency_masks", masks, "bands hidden"),
+        Choice("augment.time_masks", stretches, hidden),
+    ]
+    if speech.closed and speech.single_words:
+        edges = "single words are cut out in many ways"
+        chosen += [
+            Choice("augment.trim", 0.15, edges),
+            Choice("augment.pause", 0.15, edges),
+            Choice("augment.equaliser_db", 2.0, "few microphones to learn from"),
+        ]
+    return chosen
+
+
+def _size(speech: Speech, *, passes: float) -> tuple[int, int]:
+    """Layers and units of each direction.
+
+    2 x 96 for closed vocabularies (digits; yesno does with 1 x 96), 3 x 256 for open text from 0.4 to 2.5 h
+    (speechocean762, run 5; folder), 2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and
+    11). 4 x 640 from 50 h up is what EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
+    """
+    if speech.closed and speech.hours < _LITTLE_HOURS:
+        return 2, 96
+    if passes < _FEW_PASSES:
+        return 2, 256
+    return (4, 640) if speech.hours >= _VERY_MANY_HOURS else (3, 256)
+
+
+def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
+    """Between layers and of the recurrent state, the less the more speech there is, and the less often it is heard.
+
+    0.05 for recordings heard up to a dozen times (librispeech, run 11; speechocean762, runs 3 and 4: with 0.05 as good
+    after 5 minutes as with 0.2 after 14), 0.1 for 42 epochs of 2.5 h (speechocean762, run 5), 0.2 for less than an
+    hour (digits and yesno; folder, where with 0.1 the loss on dev rose from the 15th epoch on).
+    """
+    if passes < _SOME_PASSES:
+        share, why = 0.05, "recordings that are heard so seldom are not learned by heart"
+    elif speech.hours < _LITTLE_HOURS:
+        share, why = 0.2, "so little speech is soon learned by heart"
+    else:
+        share, why = 0.1, "the fit to the recordings is as short as they are"
+    return [Choice(f"encoder.{name}_dropout", share, why) for name in ("layer", "state")]
+
+
+def _batch_seconds(speech: Speech, *, gpu: bool) -> float:
+    """Small where updates are what is short; see `_why_batches`.
+
+    yesno: 15 s batches 1.67 % WER, 12 s 0.83 %, 10 s none. speechocean762 and folder: 20 s. librispeech, the table of
+    single epochs: 12, 20 and 40 s end alike from 17 h on. 320 s for a GPU: recipes/librispeech/960h.yaml, not run.
+    """
+    if gpu and speech.hours >= _VERY_MANY_HOURS:
+        return 320.0
+    if speech.closed and speech.hours < _LITTLE_HOURS:
+        return 10.0
+    return 20.0 if speech.hours < _MANY_HOURS else 40.0
+
+
+def _why_batches(batch_seconds: float) -> str:
+    return "many updates, of which little speech has few" if batch_seconds <= 20 else "the least time an hour"
+
+
+def _learning_rate(hidden: int, batch_seconds: float) -> float:
+    """3e-3 for 96 units (digits), 2e-3 for 256 and batches of 20 s, 3e-3 for 40 s (librispeech, single epochs).
+
+    1e-3 for 640: recipes/librispeech/960h.yaml, not run.
+    """
+    if hidden > 256:
+        return 1e-3
+    return 2e-3 if hidden == 256 and batch_seconds <= 20 else 3e-3
+
+
+def _epochs(speech: Speech, *, batch_seconds: float) -> int:
+    """The most passes over the speech, if there is time for them.
+
+    Closed vocabularies: about 2000 updates (yesno; digits gains nothing beyond 20 epochs). Open text: 60 epochs of
+    0.4 h (folder) and 42 of 2.5 h (speechocean762, run 5), and a power of the hours between these and beyond.
+    """
+    if speech.closed:
+        return min(60, max(20, round(2000 * batch_seconds / (3600 * speech.hours))))
+    return min(60, max(10, round(50 / math.pow(speech.hours, 0.19))))
+
+
+def _average(updates: float) -> list[Choice]:
+    """A moving average of the weights over some thousand updates.
+
+    speechocean762, run 5, with 19,000 updates; digits, with 2000, gained nothing.
+    """
+    return [Choice("training.average", 0.999, f"about {updates:.0f} updates")] if updates >= 10_000 else []
+
+
+def _bootstrap(speech: Speech, *, passes: float, core_minutes: float, mute: str) -> list[Choice]:
+    """Synthetic speech to begin with, where the language is said, up to 10 h of open text.
+
+    It is worth about ten epochs on recordings, which from chance go by before anything is aligned (docs/bootstrap.md:
+    2.5 h from chance 92.6 % WER after 15 epochs, after synthetic speech 86.9 % after 12). From 9 h up the first epoch
+    aligns (librispeech, run 7). It did not help on digits.
+    """
+    hours = math.floor(2 * min(_MOST_SYNTHETIC_HOURS, _SYNTHETIC_HOURS * core_minutes)) / 2  # by half hours
+    why = ""
+    if speech.closed:
+        why = "no use for single words" if speech.single_words else "no use for a closed vocabulary"
+    elif speech.hours >= _MANY_HOURS:
+        why = "so much speech is aligned in its first epoch"
+    elif not hours or passes < _FEW_PASSES:
+        why = "no time for it"
+    elif not speech.lang:
+        why = "the language is not said; with it (`lang`), synthetic speech to begin with saves about ten epochs"
+    elif mute:
+        why = mute
+    if why:
+        return [Choice("bootstrap.hours", 0, why)]
+    return [
+        Choice("bootstrap.hours", hours, "of synthetic speech to learn to align on, worth about ten epochs"),
+        Choice("bootstrap.lang", speech.lang, "as the recordings say"),
+    ]

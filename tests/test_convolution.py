@@ -1,0 +1,156 @@
+"""The convolution before the layers, against one written out for a single utterance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+from scipy.signal import correlate2d
+from torch import Tensor
+
+from asr_lstm.batching import pad_inputs
+from asr_lstm.bundle import CONFIG_NAME, Bundle, load_bundle, save_bundle
+from asr_lstm.convolution import Convolution, time_strides
+from asr_lstm.decoding.montecarlo import sample_log_probs
+from asr_lstm.features import FeatureConfig
+from asr_lstm.gradients import gradient_reach
+from asr_lstm.lstm import States
+from asr_lstm.model import EncoderConfig, Recogniser, make_encoder
+from asr_lstm.units import CharacterUnits, Normaliser
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BANDS, CHANNELS = 7, 3
+STACKS = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2), 6: (3, 2), 9: (3, 3)}
+
+
+def by_hand(module: Convolution, features: Tensor, strides: tuple[int, int]) -> NDArray[np.float64]:
+    """One utterance (frames, dims) to (frames, output_size), by correlations in numpy."""
+    maps = [features.reshape(-1, BANDS).numpy()]
+    for layer, stride in zip((module.first, module.second), strides, strict=True):
+        weights, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        heard = [
+            sum(correlate2d(np.pad(one, 1), kernel, "valid") for one, kernel in zip(maps, row, strict=True))
+            for row in weights
+        ]
+        maps = [np.maximum(one + shift, 0)[::stride, ::2] for one, shift in zip(heard, bias, strict=True)]
+    rows = np.stack(maps, axis=-1)  # (frames, bands, channels)
+    rows = rows.reshape(len(rows), -1)
+    mean, variance = rows.mean(1, keepdims=True), rows.var(1, keepdims=True)
+    return np.asarray((rows - mean) / np.sqrt(variance + module.norm.eps))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_it_is_two_layers_of_correlations_whatever_stands_in_the_padding(stack: int) -> None:
+    torch.manual_seed(0)
+    module = Convolution(stack * BANDS, CHANNELS, stack=stack).double()
+    assert time_strides(stack) == STACKS[stack]
+    lengths = torch.tensor([5, 1, 8, 2])
+    features = torch.randn(4, 8, stack * BANDS, dtype=torch.double)
+    for row, length in zip(features, lengths.tolist(), strict=True):
+        row[length:] = torch.nan
+    with torch.no_grad():
+        together = module(features, lengths)
+    assert together.shape == (4, 8, module.output_size)
+    for row, features_alone, length in zip(together, features, lengths.tolist(), strict=True):
+        expected = by_hand(module, features_alone[:length], STACKS[stack])
+        assert np.ptp(expected) > 1
+        np.testing.assert_allclose(row[:length].numpy(), expected, rtol=0, atol=1e-10)
+
+
+def test_gradients_do_not_come_from_the_padding() -> None:
+    torch.manual_seed(0)
+    module = Convolution(4 * BANDS, CHANNELS, stack=4).double()
+    features = torch.randn(2, 3, 4 * BANDS, dtype=torch.double, requires_grad=True)
+    lengths = torch.tensor([3, 2])
+
+    def valid(features: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = module(features, lengths)
+        return outputs[0], outputs[1, :2]
+
+    assert torch.autograd.gradcheck(valid, (features,), fast_mode=True)
+    sum(part.square().sum() for part in valid(features)).backward()  # type: ignore[union-attr]
+    assert features.grad is not None
+    assert not features.grad[1, 2:].any()
+    assert features.grad[1, :2].any(dim=1).all()
+
+
+def test_frames_and_their_times_stay_what_stacking_makes_them() -> None:
+    features = FeatureConfig(mels=20, stack=4)
+    plain = Recogniser(features, EncoderConfig(layers=2, hidden=4), units=5)
+    convolved = Recogniser(features, EncoderConfig(layers=2, hidden=4, convolution=3), units=5)
+    inputs, lengths = pad_inputs([torch.randn(size) for size in (9000, 1, 12_345)])
+    assert convolved.time_factor == plain.time_factor == 1
+    assert convolved(inputs, lengths)[1].tolist() == plain(inputs, lengths)[1].tolist()
+
+
+def test_bfloat16_products_follow_float32() -> None:
+    torch.manual_seed(0)
+    encoder = make_encoder(4 * 20, EncoderConfig(layers=2, hidden=8, convolution=4), stack=4).eval()
+    features, lengths = torch.randn(2, 12, 80), torch.tensor([12, 7])
+    with torch.no_grad():
+        full = encoder(features, lengths)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = encoder(features, lengths).float()
+    torch.testing.assert_close(low, full, rtol=0, atol=0.1)
+    assert not torch.equal(low, full)
+
+
+@pytest.mark.parametrize("stack", [0, 5, 7, 8, 12])
+def test_frames_that_two_layers_cannot_join_are_refused(stack: int) -> None:
+    with pytest.raises(
+        ValueError, match=r"^features\.stack must be one of 1, 2, 3, 4, 6, 9 with encoder\.conv"
+    ):
+        time_strides(stack)
+
+
+def test_states_are_refused() -> None:
+    """Also where the dims of what is heard and of what the layers take are the same: 4 * 4 = 16."""
+    encoder = make_encoder(16, EncoderConfig(layers=1, hidden=4, convolution=16), stack=4)
+    inputs, lengths = torch.randn(1, 5, 16), torch.tensor([5])
+    assert encoder.convolution.output_size == 16
+    with pytest.raises(ValueError, match=r"encoder\.convolution"):
+        encoder.forward_with_states(inputs, lengths)
+    states = States(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+    with pytest.raises(ValueError, match=r"encoder\.convolution"):
+        encoder(inputs, lengths, states=states)
+
+
+def make_bundle(encoder: EncoderConfig) -> Bundle:
+    torch.manual_seed(0)
+    units = CharacterUnits(list("abc"), Normaliser())
+    features = FeatureConfig(kind="frames", dims=5, stack=2)
+    model = Recogniser(features, encoder, units=len(units)).eval()
+    return Bundle(model, units, features, encoder, loader="")
+
+
+def test_what_looks_into_a_model_hears_through_it() -> None:
+    model = make_bundle(EncoderConfig(layers=2, hidden=4, convolution=3)).model
+    inputs, lengths = torch.randn(2, 12, 5), torch.tensor([12, 7])
+    together = sample_log_probs(model, inputs, lengths, samples=2)
+    assert [row.shape for row in together] == [(2, 6, 4), (2, 4, 4)]
+    (alone,) = sample_log_probs(model, inputs[1:, :7], lengths[1:], samples=2)
+    torch.testing.assert_close(together[1], alone)
+    reach = gradient_reach(model, inputs[:1], lengths[:1])
+    assert [len(norms) for norms in reach] == [6, 6]
+
+
+def test_a_bundle_keeps_it(tmp_path: Path) -> None:
+    saved = make_bundle(EncoderConfig(layers=1, hidden=4, convolution=3))
+    save_bundle(tmp_path, saved)
+    loaded = load_bundle(tmp_path)
+    assert loaded.encoder.convolution == 3
+    inputs, lengths = torch.randn(1, 6, 5), torch.tensor([6])
+    assert torch.equal(loaded.model(inputs, lengths)[0], saved.model(inputs, lengths)[0])
+
+
+def test_a_bundle_from_before_it_loads(tmp_path: Path) -> None:
+    save_bundle(tmp_path, make_bundle(EncoderConfig(layers=1, hidden=4)))
+    config = yaml.safe_load((tmp_path / CONFIG_NAME).read_text(encoding="utf-8"))
+    assert config["encoder"].pop("convolution") == 0
+    (tmp_path / CONFIG_NAME).write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert load_bundle(tmp_path).encoder.convolution == 0

@@ -1,0 +1,239 @@
+"""What is chosen for which speech: as the measured recipes have it, and sensibly between and beyond them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr_lstm.config import Recipe, load_recipe
+from asr_lstm.corpora.speechocean762 import DEV_SPEAKERS, read_speechocean762
+from asr_lstm.defaults import Choice, choose_recipe, choose_settings
+from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.manifest import Utterance, write_manifest
+from asr_lstm.speech import Speech, measure_speech
+from asr_lstm.units import Normaliser
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+SPEECHOCEAN = RECIPES.parents[1] / "shared" / "data" / "speechocean762"
+
+# Measured on the corpora themselves.
+YESNO = Speech(0.18, 193, words=872, vocabulary=2, pace=4.4, fastest=5.5, speakers=1, rate=8000, lang="he")
+DIGITS = Speech(
+    0.2, 1800, words=1800, vocabulary=10, pace=10.2, fastest=26.1, speakers=4, rate=8000, lang="en"
+)
+OCEAN = Speech(
+    2.52, 2200, words=13876, vocabulary=1793, rare=1500, pace=7.1, fastest=12.5, speakers=110, lang="en"
+)
+STANDIN = Speech(20.0, 13000, words=190_000, vocabulary=1276, rare=20, pace=12.0, fastest=16.0, speakers=58)
+
+
+def chosen(speech: Speech, **options: Any) -> dict[str, Any]:
+    return {choice.setting: choice.value for choice in choose_recipe(speech, **options)}
+
+
+def recipe(name: str) -> Recipe:
+    return load_recipe(RECIPES / name, environment={})
+
+
+def setting(recipe: Recipe, name: str) -> Any:
+    found: Any = recipe
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+# What each run of a RESULTS.md had, minutes and cores included. yesno does with one layer.
+@pytest.mark.parametrize(
+    ("name", "speech", "minutes", "cores", "apart"),
+    [
+        ("yesno", YESNO, 2.0, 1, {"encoder.layers"}),
+        ("digits", DIGITS, 5.0, 1, set()),
+        ("speechocean762", OCEAN, 58.0, 1, set()),
+        ("librispeech", STANDIN, 10.0, 2, set()),
+    ],
+)
+def test_at_the_measured_sizes_it_is_what_the_recipes_have(
+    name: str, speech: Speech, minutes: float, cores: int, apart: set[str]
+) -> None:
+    own, found = recipe(name), chosen(speech, minutes=minutes, cores=cores)
+    for key in {
+        "units.kind", "features.rate", "features.mels", "features.stack", "features.centre", "encoder.layers",
+        "encoder.hidden", "encoder.layer_dropout", "encoder.state_dropout", "augment.speed", "augment.vocal_tract",
+        "augment.frequency_masks", "augment.time_masks", "augment.trim", "augment.pause", "augment.equaliser_db",
+    } - apart:  # fmt: skip
+        default = setting(Recipe("", own.corpus), key)
+        assert found.get(key, default) == setting(own, key), key
+    for key in ("data.batch_seconds", "training.learning_rate"):
+        assert 0.5 <= found[key] / setting(own, key) <= 2, key
+    assert bool(found["bootstrap.hours"]) == bool(own.bootstrap.hours)
+    if own.bootstrap.hours:
+        assert found["bootstrap.hours"] == pytest.approx(own.bootstrap.hours, abs=1)
+        assert found["training.epochs"] == own.training.epochs
+        assert found["training.average"] == own.training.average
+
+
+def test_each_choice_is_a_setting_of_a_recipe_and_has_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\ncorpus: {prepare: a.b}\n")
+    for speech, gpu in ((DIGITS, False), (OCEAN, False), (replace(STANDIN, hours=100.0), True)):
+        choices = choose_recipe(speech, gpu=gpu)
+        found = load_recipe(tmp_path, environment={}, chosen=[choice.option for choice in choices])
+        assert all(choice.holds(found) and choice.reason for choice in choices)
+        assert len({choice.setting for choice in choices}) == len(choices)
+    assert not Choice("seed", 2, "").holds(found)
+
+
+def test_what_the_recipe_says_wins_over_what_is_chosen_and_options_over_both(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\ncorpus: {prepare: a.b}\nencoder: {hidden: 32}\n")
+    options = [choice.option for choice in choose_recipe(OCEAN)]
+    found = load_recipe(tmp_path, environment={}, chosen=options, options=["--encoder.layer_dropout=0.3"])
+    assert found.encoder.hidden == 32
+    assert found.encoder.layer_dropout == 0.3
+    assert found.encoder.state_dropout == chosen(OCEAN)["encoder.state_dropout"]
+
+
+HOURS = [0.05, 0.1, 0.3, 0.7, 0.99, 1.01, 2.5, 5.0, 9.9, 10.1, 30.0, 100.0, 960.0]
+
+
+@pytest.mark.parametrize("speech", [OCEAN, DIGITS], ids=["open", "closed"])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_more_speech_means_less_regularisation_and_longer_batches(speech: Speech, gpu: bool) -> None:
+    rows = [chosen(replace(speech, hours=hours), minutes=60, cores=2, gpu=gpu) for hours in HOURS]
+    for key, falls in (
+        ("encoder.layer_dropout", True),
+        ("training.epochs", True),
+        ("augment.frequency_masks", True),
+        ("bootstrap.hours", True),
+        ("data.batch_seconds", False),
+    ):
+        values = [row[key] for row in rows]
+        assert values == sorted(values, reverse=falls), key
+
+
+@pytest.mark.parametrize("speech", [YESNO, OCEAN, STANDIN])
+def test_more_minutes_mean_a_larger_model_and_more_synthetic_speech(speech: Speech) -> None:
+    rows = [chosen(speech, minutes=minutes) for minutes in (0.5, 2, 5, 10, 20, 60, 180, 1000)]
+    for key in ("encoder.layers", "bootstrap.hours", "training.max_minutes", "encoder.layer_dropout"):
+        values = [row[key] for row in rows]
+        assert values == sorted(values), key
+    assert all(
+        row["training.max_minutes"] <= minutes for row, minutes in zip(rows, (0.5, 2, 5), strict=False)
+    )
+
+
+def test_two_minutes_on_one_core_are_one_on_two() -> None:
+    one, two = chosen(OCEAN, minutes=20, cores=1), chosen(OCEAN, minutes=10, cores=2)
+    assert {key for key in one if one[key] != two[key]} == {"training.max_minutes"}
+
+
+def test_frames_are_as_long_as_the_pace_allows() -> None:
+    def stack(pace: float, fastest: float) -> int:
+        return int(chosen(replace(OCEAN, pace=pace, fastest=fastest))["features.stack"])
+
+    assert [stack(pace, 1.5 * pace) for pace in (5, 12.4, 12.6, 16, 20, 40, 70)] == [4, 4, 3, 3, 2, 1, 1]
+    assert stack(10, 24) == 3  # its fastest utterances would have less than a frame a character, sped up
+
+
+def test_a_vocabulary_is_closed_where_nearly_all_of_a_few_words_are_heard_often() -> None:
+    def kind(vocabulary: int, rare: int) -> Any:
+        return chosen(replace(DIGITS, vocabulary=vocabulary, rare=rare))["units.kind"]
+
+    assert [kind(40, 0), kind(40, 4), kind(40, 5), kind(150, 0), kind(151, 0), kind(40, 40)] == [
+        "words", "words", "characters", "words", "characters", "characters",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("speech", "mute", "said"),
+    [
+        (replace(OCEAN, lang=""), "", "language is not said"),
+        (OCEAN, "espeak-ng is not there", "espeak-ng is not there"),
+        (DIGITS, "", "single words"),
+        (replace(STANDIN, lang="en"), "", "first epoch"),
+        (replace(OCEAN, hours=0.5), "", ""),
+    ],
+)
+def test_synthetic_speech_to_begin_with_or_why_not(speech: Speech, mute: str, said: str) -> None:
+    hours = next(choice for choice in choose_recipe(speech, mute=mute) if choice.setting == "bootstrap.hours")
+    assert bool(hours.value) == (not said)
+    assert said in hours.reason
+
+
+@pytest.mark.parametrize("name", ["minutes", "cores", "hours"])
+def test_nothing_can_be_chosen_for_no_time_and_no_speech(name: str) -> None:
+    options: dict[str, Any] = {} if name == "hours" else {name: 0}
+    speech = replace(OCEAN, hours=0.0) if name == "hours" else OCEAN
+    with pytest.raises(ValueError, match=name):
+        choose_recipe(speech, **options)
+
+
+def write(folder: Path, texts: list[str], *, rate: int = 8000, **fields: Any) -> Path:
+    rows = []
+    for number, text in enumerate(texts):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, np.zeros(rate // 2, np.float32), rate)
+        rows.append(Utterance(path, text, duration=0.5, **fields))
+    write_manifest(folder / "m.jsonl", rows)
+    return folder / "m.jsonl"
+
+
+def test_what_a_manifest_holds_is_measured(tmp_path: Path) -> None:
+    manifest = write(tmp_path, ["Aab, c!", "c"] * 10, lang="cs", speaker="ann")
+    speech = measure_speech(manifest, Normaliser())
+    assert speech.hours == pytest.approx(10 / 3600)
+    assert (speech.utterances, speech.words, speech.vocabulary, speech.rare) == (20, 30, 2, 0)
+    assert speech.pace == pytest.approx(
+        (6 + 1) / 1.0
+    )  # "aab c" with its doubled letter, and "c", in a second
+    assert speech.fastest == pytest.approx(12.0)
+    assert (speech.speakers, speech.rate, speech.lang) == (1, 8000, "cs")
+    assert speech.closed
+    assert not speech.single_words
+
+
+def test_recordings_that_are_gone_and_languages_that_differ_are_no_fault(tmp_path: Path) -> None:
+    rows = [Utterance(tmp_path / f"{lang}.wav", "a", 1.0, lang=lang) for lang in ("cs", "de", "")]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    speech = measure_speech(tmp_path / "m.jsonl", Normaliser())
+    assert (speech.rate, speech.lang, speech.speakers, speech.rare) == (16_000, "", 0, 1)
+
+
+@pytest.mark.parametrize(("text", "duration", "said"), [("", 1.0, "text"), ("a", 0.0, "length")])
+def test_a_manifest_of_nothing_is_refused(tmp_path: Path, text: str, duration: float, said: str) -> None:
+    write_manifest(tmp_path / "m.jsonl", [Utterance(tmp_path / "a.wav", text, duration)])
+    with pytest.raises(DataError, match=said):
+        measure_speech(tmp_path / "m.jsonl", Normaliser())
+
+
+def test_the_machine_and_the_data_decide_together(tmp_path: Path, one_thread: None) -> None:
+    manifest = write(tmp_path, ["yes", "no"] * 12, speaker="ann", lang="cs")
+    choices, about = choose_settings(manifest, replace(recipe("yesno"), minutes=3.0))
+    assert "24 utterances" in about
+    assert "1 speaker," in about
+    assert "3 minutes on 1 core:" in about
+    assert {choice.setting: choice.value for choice in choices}["features.rate"] == 8000
+
+
+def test_speechocean762_itself_gives_the_settings_of_its_recipe(tmp_path: Path) -> None:
+    if not SPEECHOCEAN.is_dir():
+        pytest.skip(f"speechocean762 is not at {SPEECHOCEAN}")
+    rows = [row for row in read_speechocean762(SPEECHOCEAN, split="train") if row.speaker not in DEV_SPEAKERS]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    speech = measure_speech(tmp_path / "m.jsonl", Normaliser())
+    assert (speech.speakers, speech.rate, speech.lang) == (110, 16_000, "en")
+    assert not speech.closed
+    assert chosen(speech, minutes=58, cores=1) == chosen(OCEAN, minutes=58, cores=1)
+
+
+@pytest.mark.parametrize(
+    "line", ["minutes: -1", "minutes: .inf", "minutes: 5\nfeatures: {kind: frames, dims: 4}"]
+)
+def test_minutes_that_make_no_sense_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"name: mine\ncorpus: {{prepare: a.b, load: a.c}}\n{line}\n")
+    with pytest.raises(ConfigError, match="minutes") as caught:
+        load_recipe(tmp_path, environment={})
+    assert "\n" not in str(caught.value)
