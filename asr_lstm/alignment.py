@@ -15,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from asr_lstm.alignment_writers import ctm, json_line, textgrid
+from asr_lstm.batch_plan import plan_batches
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.decoding.align import align_units
 from asr_lstm.decoding.greedy import UnitSpan
@@ -25,7 +26,6 @@ from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
 from asr_lstm.inference import BATCH_SECONDS, default_loader, find_device, load_inputs, run_batch
 from asr_lstm.manifest import Loader, Utterance, read_manifest
-from asr_lstm.plan import plan_batches
 
 TEXTGRID_SUFFIX = ".TextGrid"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
-from asr_lstm.plan import Durations, count_batches, plan_batches
+from asr_lstm.batch_plan import Durations, count_batches, plan_batches
 from asr_lstm.shard_groups import ShardGroups
 
 

@@ -87,7 +87,11 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
         encoder=replace(recipe.encoder, layer_dropout=DROPOUT, state_dropout=DROPOUT),
         data=replace(recipe.data, batch_seconds=config.batch_seconds),
         training=replace(
-            recipe.training, epochs=config.epochs, learning_rate=config.learning_rate, max_minutes=0.0
+            recipe.training,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            max_minutes=0.0,
+            consistency=0.0,  # with a new voice each minute a second view is not worth its time
         ),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from asr_lstm import parallel
+from asr_lstm.batch_plan import plan_batches
 from asr_lstm.batching import (
     Batch,
     DataConfig,
@@ -27,7 +28,6 @@ from asr_lstm.batching import (
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.manifest_index import durations_of, shards_of, summarise
-from asr_lstm.plan import plan_batches
 from asr_lstm.shard_groups import ShardGroups
 from asr_lstm.units import CharacterUnits, Units
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from asr_lstm.batch_plan import plan_batches
 from asr_lstm.bundle import Bundle
 from asr_lstm.decoding.decoders import Decoder, GreedyDecoder
 from asr_lstm.decoding.hypothesis import Hypothesis
@@ -30,7 +31,6 @@ from asr_lstm.inference import (
     log_logits,
 )
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.plan import plan_batches
 
 Floats = NDArray[np.float64]
 

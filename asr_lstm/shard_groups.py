@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asr_lstm.shards import Shards, read_ahead
 
-# Tells the seeds of their order from those of plans (`asr_lstm.plan`) and of utterances (`asr_lstm.batching`).
+# Tells the seeds of their order from those of plans (`asr_lstm.batch_plan`) and of utterances (`asr_lstm.batching`).
 _ORDER = 2
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from asr_lstm.audio import audio_info, read_audio
+from asr_lstm.batch_plan import plan_batches
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.decoding.decoders import Decoder, Parts, make_decoder
 from asr_lstm.decoding.hypothesis import Hypothesis
@@ -21,7 +22,6 @@ from asr_lstm.decoding.options import DecodingConfig, decoding_config
 from asr_lstm.errors import AudioError, ConfigError
 from asr_lstm.files import atomic_write
 from asr_lstm.inference import BATCH_SECONDS, broken_logits, draw_log_probs, find_device, log_logits
-from asr_lstm.plan import plan_batches
 from asr_lstm.writers import make_writer
 
 # Of one recording, since a bidirectional model hears it in one piece: computing and memory grow with its length

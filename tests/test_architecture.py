@@ -41,7 +41,7 @@ GROUPS = [
         "acoustics",
         "noise",
         "corpora",
-        "plan",
+        "batch_plan",
         "shard_groups",
         "batching",
         "model",

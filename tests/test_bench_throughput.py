@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, random_text, sing
+from sung_speech import RATE, random_text, sing
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 MODULES = (

@@ -13,12 +13,12 @@ import soundfile
 
 from asr_lstm import shards as shards_module
 from asr_lstm.audio import load_utterance
+from asr_lstm.batch_plan import count_batches, plan_batches
 from asr_lstm.batching import DataConfig, EpochSampler
 from asr_lstm.data import SpeechData
 from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 from asr_lstm.manifest_index import ManifestIndex, open_manifest, shards_of, take
-from asr_lstm.plan import count_batches, plan_batches
 from asr_lstm.shard_groups import ShardGroups
 from asr_lstm.shards import Shards, read_ahead, shard_command
 from asr_lstm.units import CharacterUnits, Normaliser

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_batching import speech_durations
 
-from asr_lstm.plan import LENGTH_JITTER, plan_batches
+from asr_lstm.batch_plan import LENGTH_JITTER, plan_batches
 
 
 def padded(batch: list[int], durations: list[float]) -> float:
