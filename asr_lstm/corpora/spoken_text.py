@@ -132,13 +132,12 @@ def prepare_spoken_text(
     held_out = math.ceil(len(pool) * dev / (hours + dev))
     if held_out == len(pool):
         raise DataError(f"{output}: {len(pool)} sentences are too few to hold some out; give more, or dev 0")
-    train = pool[held_out:]
-    parts = [_Part("train", lang, hours, train, speakers or _speakers_for(hours, train))]
+    parts = [_part("train", lang, hours, pool[held_out:], speakers=speakers)]
     if dev:
-        parts.append(_Part("dev", lang, dev, pool[:held_out], _speakers_for(dev, pool[:held_out])))
+        parts.append(_part("dev", lang, dev, pool[:held_out]))
     template = Reading(Voice(lang), {}, shortest=min_seconds, longest=max_seconds)
-    given = [VERSION, espeak_version(), seed, rate, asdict(acoustics) if acoustics else None]
-    cast = _make_cast(parts, voices, template, given=given)
+    identity = [VERSION, espeak_version(), seed, rate, asdict(acoustics) if acoustics else None]
+    cast = _make_cast(parts, voices, template, given=identity)
     folder = Path(output) / _AUDIO
     readings = [speaker.reading for speaker in cast]
     seconds = synthesise(readings, folder, acoustics=acoustics, seed=seed, rate=rate, workers=workers)
@@ -201,10 +200,11 @@ def deal(sentences: Sequence[str], *, voices: int, most: int) -> list[list[str]]
     ]
 
 
-def _speakers_for(hours: float, sentences: Sequence[str]) -> int:
-    """A voice a minute, or one for each time that few sentences are all said."""
+def _part(split: str, lang: str, hours: float, sentences: Sequence[str], *, speakers: int = 0) -> _Part:
+    """A split, by a voice a minute or one for each time that few sentences are all said, where no number is given."""
     seconds = sum(_SECONDS_A_SENTENCE + len(sentence) / _CHARACTERS_A_SECOND for sentence in sentences)
-    return max(LEAST_SPEAKERS, math.ceil(hours * 3600 / min(SECONDS_PER_SPEAKER, seconds)))
+    needed = max(LEAST_SPEAKERS, math.ceil(hours * 3600 / min(SECONDS_PER_SPEAKER, seconds)))
+    return _Part(split, lang, hours, sentences, speakers or needed)
 
 
 def _make_cast(
