@@ -39,7 +39,7 @@ class BootstrapConfig:
     Attributes:
         hours: of it; 0 for none.
         how: `begin` learns from it first, and goes on with the training data alone; `mix` learns from both together,
-            which keeps a model of few speakers from taking their voices for the words.
+            to the end.
         lang: a language of espeak-ng; `en` stands for all accents of English.
         text: files with further sentences to speak, or prose; the training transcripts are always spoken.
         silence: seconds before and after what is said, least and most, as recordings are cut.
