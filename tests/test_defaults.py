@@ -47,12 +47,13 @@ def setting(recipe: Recipe, name: str) -> Any:
     return found
 
 
-# What each run of a RESULTS.md had, minutes and cores included. yesno does with one layer.
+# What each run of a RESULTS.md had, minutes and cores included. yesno does with one layer; digits have zoneout in
+# place of dropout, as a study on them found, which nothing else has confirmed.
 @pytest.mark.parametrize(
     ("name", "speech", "minutes", "cores", "apart"),
     [
         ("yesno", YESNO, 2.0, 1, {"encoder.layers"}),
-        ("digits", DIGITS, 5.0, 1, set()),
+        ("digits", DIGITS, 5.0, 1, {"encoder.layer_dropout", "encoder.state_dropout"}),
         ("speechocean762", OCEAN, 58.0, 1, set()),
         ("librispeech", STANDIN, 10.0, 2, set()),
     ],
