@@ -123,13 +123,12 @@ class Experiment:
         Raises:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
-        recipe, spoken = self.recipe, self._speak(manifests)
-        train = manifests["train"]
-        if spoken and recipe.bootstrap.how == "mix":
-            train = spoken.with_name("mixed.jsonl")
-            write_manifest(train, itertools.chain(iter_manifest(manifests["train"]), iter_manifest(spoken)))
-        elif spoken:
-            recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
+        recipe, train = self.recipe, manifests["train"]
+        if spoken := self._speak(manifests):
+            if recipe.bootstrap.how == "mix":
+                train = spoken
+            else:
+                recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
         sections = asdict(recipe)
         for name in ("corpus", "environment", "decoding", "bootstrap", "minutes"):
             del sections[name]
@@ -169,6 +168,8 @@ class Experiment:
     def _speak(self, manifests: Mapping[str, Path]) -> Path | None:
         """The manifest of the synthetic speech that the recipe asks for, made of the training transcripts.
 
+        Where it is to be mixed in, the training data stands before it.
+
         Raises:
             ConfigError: the recipe names another model to begin from as well, or its data is no audio.
         """
@@ -192,8 +193,13 @@ class Experiment:
             transcripts = [utterance.text for utterance in train]
             folder = self._bootstrap / "manifests"
             prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
-            record = {"train": str(prepared.manifests["train"])}
-            stages.finish("prepare", key, record, outputs=[prepared.manifests["train"]])
+            spoken = prepared.manifests["train"]
+            if config.how == "mix":
+                rows = itertools.chain(iter_manifest(manifests["train"]), iter_manifest(spoken))
+                spoken = spoken.with_name("mixed.jsonl")
+                write_manifest(spoken, rows)
+            record = {"train": str(spoken)}
+            stages.finish("prepare", key, record, outputs=[spoken])
         return Path(record["train"])
 
     def _begin(self, manifests: Mapping[str, Path]) -> Recipe:
