@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from asr_lstm.units import CharacterUnits
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech"
+
+TOOLS = ROOT / "tools"
 
 _STEPS = 110
 
@@ -95,3 +98,13 @@ def _train(model: Recogniser, units: CharacterUnits) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+
+
+@pytest.fixture(scope="module")
+def tools_path() -> Iterator[Path]:
+    """The folder of the scripts, which import each other from beside themselves; they are forgotten afterwards."""
+    sys.path.insert(0, str(TOOLS))
+    yield TOOLS
+    sys.path.remove(str(TOOLS))
+    for script in TOOLS.glob("*.py"):
+        sys.modules.pop(script.stem, None)

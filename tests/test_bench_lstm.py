@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -15,18 +14,7 @@ import torch
 from asr_lstm.lstm import VariationalLSTM
 from asr_lstm.lstm.kernels import native
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
-MODULES = ("bench_engines", "bench_measure", "bench_results", "bench_lstm")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> Iterator[None]:
-    """The scripts import each other from beside themselves."""
-    sys.path.insert(0, str(TOOLS))
-    yield
-    sys.path.remove(str(TOOLS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("tools_path")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,19 +15,12 @@ from asr_lstm.lstm.kernels import native
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.model import EncoderConfig
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
-MODULES = ("bench_engines", "bench_measure", "bench_results", "bench_lstm", "bench_recipe", "recipe_batches")
 SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    """The scripts import each other from beside themselves."""
-    sys.path.insert(0, str(TOOLS))
-    yield importlib.import_module("bench_recipe")
-    sys.path.remove(str(TOOLS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def bench(tools_path: Path) -> ModuleType:
+    return importlib.import_module("bench_recipe")
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,27 +13,7 @@ import soundfile
 import torch
 from sung_speech import RATE, random_text, sing
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
-MODULES = (
-    "bench_engines",
-    "bench_measure",
-    "bench_results",
-    "bench_lstm",
-    "bench_profile",
-    "bench_throughput",
-)
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> Iterator[None]:
-    """The scripts import each other from beside themselves."""
-    sys.path.insert(0, str(TOOLS))
-    yield
-    sys.path.remove(str(TOOLS))
-    for name in MODULES:
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("one_thread", "tools_path")
 
 
 @pytest.fixture
