@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 
 from asr_lstm.batch_plan import Durations, count_batches, plan_batches
+from asr_lstm.fading import Fading
 from asr_lstm.shard_groups import ShardGroups
 
 
@@ -73,6 +74,10 @@ class EpochSampler(Sampler[list[Draw]]):
         rank: of this process, from 0.
         world: how many processes there are.
         shards: that the epoch goes through, some at a time; None for utterances that are drawn from all.
+        fading: of synthetic speech among the utterances; None where each epoch hears all. It does not go with shards.
+
+    Raises:
+        ValueError: both shards and fading.
 
     Attributes:
         epoch: the epoch under way, from 0.
@@ -90,7 +95,10 @@ class EpochSampler(Sampler[list[Draw]]):
         rank: int = 0,
         world: int = 1,
         shards: ShardGroups | None = None,
+        fading: Fading | None = None,
     ) -> None:
+        if shards and fading:
+            raise ValueError("shards and fading: give one of them")
         self.durations = np.asarray(durations, np.float64)
         self.max_seconds = max_seconds
         self.seed = seed
@@ -99,6 +107,7 @@ class EpochSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.world = world
         self.shards = shards
+        self.fading = fading
         self.epoch = 0
         self.position = 0
 
@@ -115,6 +124,8 @@ class EpochSampler(Sampler[list[Draw]]):
         )
 
     def _parts(self, epoch: int) -> list[NDArray[np.int64]]:
+        if self.fading:
+            return [self.fading.rows(epoch)]
         return self.shards.rows(epoch) if self.shards else []
 
     def updates(self, epoch: int) -> int:
@@ -178,6 +189,8 @@ class Batch:
         target_lengths: (batch,) int64, units of each transcript.
         seeds: (batch,) int64, for augmentation.
         indices: (batch,) int64, where each utterance stands in its data set.
+        phones: int64 phone ids of all utterances, one after the other.
+        phone_lengths: (batch,) int64 phones of each, 0 where they are not known.
         unreadable: those of its draws that are missing, for they could not be read.
     """
 
@@ -187,6 +200,8 @@ class Batch:
     target_lengths: Tensor
     seeds: Tensor
     indices: Tensor
+    phones: Tensor
+    phone_lengths: Tensor
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -203,11 +218,12 @@ class Unreadable:
 
 @dataclass
 class Example:
-    """One utterance, loaded: inputs (samples,) or (frames, dims), the ids of its units, and its draw."""
+    """One utterance, loaded: inputs (samples,) or (frames, dims), ids of its units, its draw, ids of its phones."""
 
     inputs: Tensor
     units: list[int]
     draw: Draw
+    phones: list[int] = field(default_factory=list)
 
 
 def pad_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -227,5 +243,7 @@ def collate(loaded: Sequence[Example | Unreadable]) -> Batch:
         target_lengths=torch.tensor([len(example.units) for example in examples], dtype=torch.long),
         seeds=torch.tensor([example.draw.seed for example in examples], dtype=torch.long),
         indices=torch.tensor([example.draw.index for example in examples], dtype=torch.long),
+        phones=torch.tensor([phone for example in examples for phone in example.phones], dtype=torch.long),
+        phone_lengths=torch.tensor([len(example.phones) for example in examples], dtype=torch.long),
         unreadable=[failed for failed in loaded if isinstance(failed, Unreadable)],
     )

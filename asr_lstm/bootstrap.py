@@ -3,7 +3,7 @@
 CTC on little real speech spends most of its updates on finding out which stretch of sound belongs to which letter
 (docs/bootstrap.md has measurements). espeak-ng says the training transcripts, and other texts, in hundreds of voices
 in a few minutes. Either what is learned from that begins the training on real speech, and the synthetic speech itself
-is no part of it; or both are learned from together, to the end.
+is no part of it; or both are learned from together, to the end or until the synthetic speech has faded.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ class BootstrapConfig:
     Attributes:
         hours: of it; 0 for none.
         how: `begin` learns from it first, and goes on with the training data alone; `mix` learns from both together,
-            to the end.
+            to the end; `fade` begins with both, and each epoch hears less of the synthetic speech, drawn anew.
         lang: a language of espeak-ng; `en` stands for all accents of English.
         text: files with further sentences to speak, or prose; the training transcripts are always spoken.
         silence: seconds before and after what is said, least and most, as recordings are cut.
         words_a_minute: of the slowest and the fastest voice, 80 to 450.
-        epochs: passes over it, where it comes first.
+        epochs: where it comes first, passes over it; where it fades, the epochs that hear any of it, counted from the
+            first: of 4 these hear all, three quarters, a half and a quarter. Where it is mixed, of no effect.
         learning_rate: at the end of the warm-up, where it comes first.
         batch_seconds: length of a batch, where it comes first.
     """
 
     hours: float = 0.0
-    how: Literal["begin", "mix"] = "begin"
+    how: Literal["begin", "mix", "fade"] = "begin"
     lang: str = "en"
     text: list[str] = field(default_factory=list)
     silence: tuple[float, float] = (0.1, 0.8)
@@ -72,6 +73,11 @@ class BootstrapConfig:
                     f"bootstrap.{name} must be two numbers in {least} .. {most}, the lower first, not {low}, {high}"
                 )
 
+    @property
+    def fading_epochs(self) -> int:
+        """The epochs in which synthetic speech fades; 0 where none does."""
+        return self.epochs if self.hours and self.how == "fade" else 0
+
 
 def bootstrap_recipe(recipe: Recipe) -> Recipe:
     """The recipe that learns from the synthetic speech: the same model, with little dropout and more variation."""
@@ -85,7 +91,7 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
             vocal_tract=max(recipe.augment.vocal_tract, VOCAL_TRACT),
         ),
         encoder=replace(recipe.encoder, layer_dropout=DROPOUT, state_dropout=DROPOUT),
-        data=replace(recipe.data, batch_seconds=config.batch_seconds),
+        data=replace(recipe.data, batch_seconds=config.batch_seconds, shards_at_once=0),
         training=replace(
             recipe.training,
             epochs=config.epochs,
@@ -101,7 +107,10 @@ def bootstrap_notes(config: BootstrapConfig) -> list[str]:
     if not config.hours:
         return []
     how = "began with" if config.how == "begin" else "counts"
-    return [f"training {how} {config.hours:g} h of SYNTHETIC speech by espeak-ng ({config.lang})"]
+    note = f"training {how} {config.hours:g} h of SYNTHETIC speech by espeak-ng ({config.lang})"
+    if config.how == "fade":
+        note += f", of which each epoch heard less, and none after epoch {config.epochs}"
+    return [note]
 
 
 def speak_transcripts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Bundle:
         features: the front end's configuration.
         encoder: the encoder's configuration.
         loader: dotted name of the function that reads an utterance for it.
+        phones: that its middle layer learned in training; nothing but another training has use for them.
         tuned: what `asr-lstm tune` found for its decoders.
     """
 
@@ -44,6 +45,7 @@ class Bundle:
     features: FeatureConfig
     encoder: EncoderConfig
     loader: str
+    phones: Sequence[str] = ()
     tuned: Tuned = field(default_factory=Tuned)
 
     @property
@@ -68,6 +70,8 @@ def save_bundle(folder: str | Path, bundle: Bundle) -> None:
         "encoder": asdict(bundle.encoder),
         "loader": bundle.loader,
     }
+    if bundle.phones:
+        config["phones"] = list(bundle.phones)
     write_weights(folder, bundle.model)
     bundle.units.save(folder / UNITS_NAME)
     save_tuned(folder, bundle.tuned)  # what was tuned for another model goes
@@ -86,7 +90,8 @@ def load_bundle(folder: str | Path) -> Bundle:
         features = FeatureConfig(**config["features"])
         encoder = EncoderConfig(**config["encoder"])
         units = load_units(config["units"], folder / UNITS_NAME, Normaliser(**config["normaliser"]))
-        model = Recogniser(features, encoder, units=len(units))
+        phones = tuple(config.get("phones", ()))
+        model = Recogniser(features, encoder, units=len(units), phones=len(phones) + 1 if phones else 0)
         read_weights(folder, model)
     except ConfigError:
         raise
@@ -94,7 +99,15 @@ def load_bundle(folder: str | Path) -> Bundle:
         raise ConfigError(
             f"{folder}: the model cannot be loaded ({first_line(error)}); save it anew"
         ) from error
-    return Bundle(model.eval(), units, features, encoder, loader=config["loader"], tuned=load_tuned(folder))
+    return Bundle(
+        model.eval(),
+        units,
+        features,
+        encoder,
+        loader=config["loader"],
+        phones=phones,
+        tuned=load_tuned(folder),
+    )
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write
 from asr_lstm.model import EncoderConfig, middle_layer
+from asr_lstm.phones import PhonesConfig
 from asr_lstm.schedule import TrainingConfig
 from asr_lstm.unit_kinds import UnitsConfig
 from asr_lstm.units import Normaliser
@@ -61,6 +62,7 @@ class Recipe:
         data: how utterances become batches.
         training: how the model is trained.
         bootstrap: synthetic speech to learn from before.
+        phones: what the middle layer learns beside.
         decoding: how texts are found.
         seed: of everything random.
         minutes: of training; where above 0, what the recipe does not say is chosen from its data and this time
@@ -78,6 +80,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    phones: PhonesConfig = field(default_factory=PhonesConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     seed: int = 1
     minutes: float = 0.0
@@ -96,7 +99,7 @@ class Recipe:
             )
         if self.encoder.convolution:
             time_strides(self.features.stack)
-        if self.training.intermediate:
+        if self.training.intermediate or self.phones.share:
             middle_layer(self.encoder.layers)
 
 

@@ -26,8 +26,10 @@ from asr_lstm.batching import (
     collate,
 )
 from asr_lstm.errors import AudioError, ConfigError, DataError
+from asr_lstm.fading import fade_synthetic
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.manifest_index import durations_of, shards_of, summarise
+from asr_lstm.phones import Phones
 from asr_lstm.shard_groups import ShardGroups
 from asr_lstm.units import CharacterUnits, Units
 
@@ -85,6 +87,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
         augment: of the waveform, in training; for audio only.
         lenient: pass over characters that the units lack, in data from which nothing is learned (they
             still count as errors where references are scored).
+        phones: of the words, to learn beside; None for none.
 
     Raises:
         DataError: a transcript that the units cannot write, unless `lenient`.
@@ -98,6 +101,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
         *,
         augment: Augmentation | None = None,
         lenient: bool = False,
+        phones: Phones | None = None,
     ) -> None:
         self.utterances = utterances
         self.units = units
@@ -106,6 +110,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
             _check_writable(utterances, units)
         self.load = load
         self.augment = augment
+        self.phones = phones
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -118,7 +123,8 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
             return Unreadable(draw.index, " ".join(str(error).split()) or type(error).__name__)
         if self.augment is not None:
             inputs = self.augment(inputs, draw.seed)
-        return Example(torch.as_tensor(inputs), self.encode(utterance), draw)
+        phones = self.phones.encode(utterance.text) if self.phones else []
+        return Example(torch.as_tensor(inputs), self.encode(utterance), draw, phones)
 
     def encode(self, utterance: Utterance) -> list[int]:
         """The ids of an utterance's units; made when they are wanted, for a million lists of them fill a memory."""
@@ -138,9 +144,12 @@ class SpeechData(lightning.LightningDataModule):
         augment: of the waveforms in training; none where the loader gives frames.
         seed: of the run.
         accumulate: batches of each process that make one update.
+        phones: of the words of the training data, to learn beside; None for none.
+        fade: epochs in which synthetic speech fades, as in `asr_lstm.fading`; 0 for never.
 
     Raises:
-        ConfigError: shards are to be gone through one after another, but utterances lie outside shards.
+        ConfigError: shards are to be gone through one after another, but utterances lie outside shards; or
+            synthetic speech is to fade and there is no other.
     """
 
     def __init__(
@@ -154,10 +163,12 @@ class SpeechData(lightning.LightningDataModule):
         augment: Augmentation | None,
         seed: int,
         accumulate: int = 1,
+        phones: Phones | None = None,
+        fade: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
-        self.train_set = UtteranceDataset(train, units, load, augment=augment)
+        self.train_set = UtteranceDataset(train, units, load, augment=augment, phones=phones)
         self.dev_set = UtteranceDataset(dev, units, load, lenient=True)
         self.sampler = EpochSampler(
             durations_of(train),
@@ -168,11 +179,12 @@ class SpeechData(lightning.LightningDataModule):
             rank=parallel.rank(),
             world=parallel.world(),
             shards=_shard_groups(train, config, seed=seed) if config.shards_at_once else None,
+            fading=fade_synthetic(train, epochs=fade, seed=seed) if fade else None,
         )
 
     def total_updates(self, epochs: int) -> int:
-        """Updates of all epochs together; those of a long epoch are counted once, for others hardly differ."""
-        if len(self.train_set) > _COUNT_EACH_EPOCH:
+        """Updates of all epochs together; a long epoch's are counted once where others hardly differ."""
+        if len(self.train_set) > _COUNT_EACH_EPOCH and not self.sampler.fading:
             return epochs * self.sampler.updates(0)
         return sum(self.sampler.updates(epoch) for epoch in range(epochs))
 
@@ -213,7 +225,7 @@ class SpeechData(lightning.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move what the model needs; lengths, targets and seeds stay on the CPU, where they are read."""
-        inputs: Tensor = batch.inputs.to(device)
+        inputs: Tensor = batch.inputs.to(device, non_blocking=True)
         batch.inputs = inputs
         return batch
 

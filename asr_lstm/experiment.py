@@ -26,6 +26,7 @@ from asr_lstm.init_from import bundle_digest
 from asr_lstm.manifest import Loader, iter_manifest, read_manifest, write_manifest
 from asr_lstm.manifest_index import open_manifest
 from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
+from asr_lstm.phones import check_phones
 from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import Results, read_results, results_markdown, write_results
 from asr_lstm.schedule import torch_device
@@ -38,6 +39,7 @@ _NOT_THE_MODEL = (
     ("data", "cache_gib"),
     ("data", "eval_seconds"),
     ("training", "device"),
+    ("training", "deterministic"),
     ("training", "checkpoint_minutes"),
     ("training", "recompute"),
     ("training", "tolerate_share"),
@@ -125,12 +127,13 @@ class Experiment:
         """
         recipe, train = self.recipe, manifests["train"]
         if spoken := self._speak(manifests):
-            if recipe.bootstrap.how == "mix":
-                train = spoken
-            else:
+            if recipe.bootstrap.how == "begin":
                 recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
+            else:
+                train = spoken
         sections = asdict(recipe)
-        for name in ("corpus", "environment", "decoding", "bootstrap", "minutes"):
+        unused = () if recipe.phones.share else ("phones",)  # models of before there were any stand
+        for name in ("corpus", "environment", "decoding", "bootstrap", "minutes", *unused):
             del sections[name]
         for section, name in _NOT_THE_MODEL:
             del sections[section][name]
@@ -147,6 +150,10 @@ class Experiment:
             "dev": content_digest(manifests["dev"]),
             "noise": tree_digest([self.recipe.augment.noise_folder]),
         }
+        if fade := recipe.bootstrap.fading_epochs:
+            key["fade"] = fade
+        if recipe.phones.share:
+            key["lexicon"] = tree_digest([recipe.phones.lexicon])
         if not self.fresh and self.stages.done("train", key) is not None:
             return
         from asr_lstm.fit import fit  # Lightning takes seconds to import
@@ -171,7 +178,8 @@ class Experiment:
         Where it is to be mixed in, the training data stands before it.
 
         Raises:
-            ConfigError: the recipe names another model to begin from as well, or its data is no audio.
+            ConfigError: the recipe names another model to begin from as well, its data is no audio, it wants shards,
+                which mixed data does not lie in, or words cannot be turned into the phones that it wants.
         """
         config = self.recipe.bootstrap
         if not config.hours:
@@ -182,6 +190,11 @@ class Experiment:
             )
         if self.recipe.features.kind != "log_mel":
             raise ConfigError(f"bootstrap.hours: speech is no {self.recipe.features.kind}; say 0")
+        if self.recipe.data.shards_at_once and config.how != "begin":
+            raise ConfigError(
+                f"data.shards_at_once: the synthetic speech of bootstrap.how {config.how} lies in no shards; say 0, "
+                "or let it begin"
+            )
         stages = Stages(self._bootstrap / "stages.json")
         key = asdict(config) | {
             "train": content_digest(manifests["train"]),
@@ -189,12 +202,13 @@ class Experiment:
             "seed": self.recipe.seed,
         }
         if (record := stages.done("prepare", key)) is None:
+            check_phones(self.recipe.phones)  # before anything takes long
             train = open_manifest(manifests["train"], self.recipe.text)
             transcripts = [utterance.text for utterance in train]
             folder = self._bootstrap / "manifests"
             prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
             spoken = prepared.manifests["train"]
-            if config.how == "mix":
+            if config.how != "begin":
                 rows = itertools.chain(iter_manifest(manifests["train"]), iter_manifest(spoken))
                 spoken = spoken.with_name("mixed.jsonl")
                 write_manifest(spoken, rows)

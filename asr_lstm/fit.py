@@ -109,7 +109,15 @@ def _fit(
     parallel.wait_for_all()
     best = _choose(recipe, task, data, keeper=keeper)
     loader = recipe.corpus.load or AUDIO_LOADER
-    bundle = Bundle(task.model, task.units, recipe.features, recipe.encoder, loader=loader)
+    phones = data.train_set.phones
+    bundle = Bundle(
+        task.model,
+        task.units,
+        recipe.features,
+        recipe.encoder,
+        loader=loader,
+        phones=phones.symbols if phones else (),
+    )
     if console:
         save_bundle(output / "model", bundle)
         finish_run(folder)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from asr_lstm.bundle import UNITS_NAME, load_bundle
 from asr_lstm.errors import ConfigError
@@ -21,17 +23,24 @@ log = logging.getLogger(__name__)
 
 
 def initialise(
-    model: Recogniser, units: Units, *, features: FeatureConfig, encoder: EncoderConfig, bundle: str | Path
+    model: Recogniser,
+    units: Units,
+    *,
+    phones: Sequence[str] = (),
+    features: FeatureConfig,
+    encoder: EncoderConfig,
+    bundle: str | Path,
 ) -> None:
-    """Copy the weights of a bundle's encoder into a model, and those rows of its head whose units both have.
+    """Copy the weights of a bundle's encoder into a model, and those rows of its heads whose units both have.
 
     The normalisation of the front end stays the model's own, fitted to the new data: other microphones and
-    rooms are what one fine-tunes for. Rows of units that the bundle lacks stay as they were drawn; a log line
-    names what was replaced.
+    rooms are what one fine-tunes for. Rows of units that the bundle lacks stay as they were drawn, and so do those of
+    phones; a log line names what was replaced.
 
     Args:
         model: changed in place.
         units: of the model.
+        phones: of the model, where it has any.
         features: of the model; those of the bundle must be the same.
         encoder: of the model; that of the bundle must be the same, dropout and zoneout aside.
         bundle: the folder.
@@ -48,25 +57,29 @@ def initialise(
             "say in the recipe what the bundle has, or leave training.init out"
         )
     model.encoder.load_state_dict(old.model.encoder.state_dict())
-    rows = {symbol: row for row, symbol in enumerate(_symbols(old.units), start=1)}
+    taken = [_copy_rows("units", model.head, _symbols(units), old.model.head, _symbols(old.units))]
+    if model.phone_head is not None and old.model.phone_head is not None:
+        taken.append(_copy_rows("phones", model.phone_head, phones, old.model.phone_head, old.phones))
+    log.info("began from %s: its encoder and %s", bundle, "; ".join(taken))
+
+
+def _copy_rows(
+    what: str, head: nn.Linear, symbols: Sequence[str], old: nn.Linear, old_symbols: Sequence[str]
+) -> str:
+    """Copy the rows of the blank and of the symbols that both have, and say which they are."""
+    rows = {symbol: row for row, symbol in enumerate(old_symbols, start=1)}
     kept, new = [(BLANK, BLANK)], []
-    for row, symbol in enumerate(_symbols(units), start=1):
+    for row, symbol in enumerate(symbols, start=1):
         if symbol in rows:
             kept.append((row, rows.pop(symbol)))
         else:
             new.append(symbol)
     here, there = (list(column) for column in zip(*kept, strict=True))
     with torch.no_grad():
-        model.head.weight[here] = old.model.head.weight[there]
-        model.head.bias[here] = old.model.head.bias[there]
-    log.info(
-        "began from %s: its encoder and %d of %d units; new: %s; left out: %s",
-        bundle,
-        len(kept),
-        len(units),
-        " ".join(map(repr, new)) or "none",
-        " ".join(map(repr, rows)) or "none",
-    )
+        head.weight[here] = old.weight[there]
+        head.bias[here] = old.bias[there]
+    added, left_out = (" ".join(map(repr, names)) or "none" for names in (new, rows))
+    return f"{len(kept)} of {len(symbols) + 1} {what}; new: {added}; left out: {left_out}"
 
 
 def bundle_digest(bundle: str | Path) -> str:

@@ -13,7 +13,12 @@ from asr_lstm.units import BLANK
 
 
 def training_losses(
-    model: Recogniser, batch: Batch, *, intermediate: float = 0.0, consistency: float = 0.0
+    model: Recogniser,
+    batch: Batch,
+    *,
+    intermediate: float = 0.0,
+    phones: float = 0.0,
+    consistency: float = 0.0,
 ) -> Tensor:
     """What an update makes smaller, of each utterance of a batch: (batch,) in nats.
 
@@ -22,7 +27,14 @@ def training_losses(
         (1 - intermediate) L + intermediate L'
 
     (Lee & Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech Recognition", arXiv 2102.03216,
-    section 3). With `consistency` that is the mean over two views of the utterance, a and b, and
+    section 3). Where an utterance's phones are known, and P is their CTC loss from the middle layer through an output
+    layer of its own, the sum above, S, becomes
+
+        (1 - phones) S + phones P
+
+    (Krishna, Toshniwal & Livescu 2018, "Hierarchical Multitask Learning for CTC-based Speech Recognition", arXiv
+    1807.06234, and with larger units Sanabria & Metze 2018, "Hierarchical Multi Task Learning With CTC", arXiv
+    1807.07104). With `consistency` that is the mean over two views of the utterance, a and b, and
 
         consistency * consistency_losses(a, b)
 
@@ -32,12 +44,15 @@ def training_losses(
         model: in training mode.
         batch: of one utterance or more.
         intermediate: share of the middle layer's loss, 0 .. 1.
+        phones: share of the phones' loss, 0 .. 1; above 0 for a model that has phones.
         consistency: weight of the divergence between views; 0 for a single view.
     """
     views = 2 if consistency else 1
+    said = phones > 0 and bool(batch.phone_lengths.any())
     outputs = model.training_outputs(
-        batch.inputs, batch.lengths, seeds=batch.seeds, views=views, middle=intermediate > 0
+        batch.inputs, batch.lengths, seeds=batch.seeds, views=views, middle=intermediate > 0, phones=said
     )
+    spoken = outputs.pop() if said else None
     transcripts = batch.targets.repeat(views), batch.target_lengths.repeat(views)
     # The preflight dropped what does not fit by its manifest; audio may be a trifle shorter than that says.
     losses, *lower = [
@@ -45,6 +60,10 @@ def training_losses(
     ]
     if lower:
         losses = torch.lerp(losses, lower[0], intermediate)
+    if spoken:
+        counts = batch.phone_lengths.repeat(views)
+        of_phones = ctc_losses(*spoken, batch.phones.repeat(views), counts, skip_infeasible=True)
+        losses = torch.lerp(losses, of_phones, phones * (counts > 0).to(losses))
     if consistency:
         losses = losses.view(views, -1).mean(0) + consistency * consistency_losses(*outputs[0])
     return losses
@@ -85,12 +104,15 @@ def ctc_losses(
         skip_infeasible: count utterances with fewer frames than CTC needs as 0 instead of infinity.
     """
     log_probabilities = functional.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-    return functional.ctc_loss(
+    if torch.are_deterministic_algorithms_enabled():
+        log_probabilities = log_probabilities.cpu()  # a GPU adds up its gradient in an order that changes
+    losses = functional.ctc_loss(
         log_probabilities,
-        targets.to(logits.device),
+        targets.to(log_probabilities.device),
         lengths,
         target_lengths,
         blank=BLANK,
         reduction="none",
         zero_infinity=skip_infeasible,
     )
+    return losses.to(logits.device)

@@ -103,6 +103,7 @@ class Recogniser(nn.Module):
         features: the front end.
         encoder: the stack.
         units: how many output units, the blank included.
+        phones: how many phones the middle layer learns in training, the blank included; 0 for none.
         augment: SpecAugment between front end and encoder, and the warped filters of the front end, in training;
             none by default.
     """
@@ -113,6 +114,7 @@ class Recogniser(nn.Module):
         encoder: EncoderConfig,
         *,
         units: int,
+        phones: int = 0,
         augment: AugmentConfig | None = None,
     ) -> None:
         super().__init__()
@@ -121,6 +123,7 @@ class Recogniser(nn.Module):
         self.encoder = make_encoder(self.front_end.dims, encoder, stack=features.stack)
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
+        self.phone_head = nn.Linear(self.encoder.output_size, phones) if phones else None
 
     @property
     def time_factor(self) -> int:
@@ -151,6 +154,7 @@ class Recogniser(nn.Module):
         seeds: Tensor | None = None,
         views: int = 1,
         middle: bool = False,
+        phones: bool = False,
     ) -> list[tuple[Tensor, Tensor]]:
         """Run a padded batch for what losses are made of.
 
@@ -160,22 +164,31 @@ class Recogniser(nn.Module):
             seeds: (batch,) one an utterance, for augmentation.
             views: 2 runs each utterance twice, with other masks of SpecAugment and of dropout, from the same frames.
             middle: the logits of the middle layer, too, through the same output layer.
+            phones: the logits of its phones, too, through an output layer of their own.
 
         Returns:
             (views * batch, frames, units) logits, all utterances of the first view and then of the second, and their
-            lengths; first of the last layer, then of the middle one, which may have more frames.
+            lengths; first of the last layer, then of the middle one, which may have more frames, and of its phones.
+
+        Raises:
+            ValueError: phones of a model that has none.
         """
+        if phones and self.phone_head is None:
+            raise ValueError("phones: the model was made without any")
         features, lengths = self.front_end(inputs, lengths, seeds=seeds)
         features, lengths = features.expand(views, -1, -1, -1).flatten(0, 1), lengths.repeat(views)
         if self.spec_augment is not None and seeds is not None:
             seeds = torch.cat([seeds ^ (view * _OTHER_VIEW) for view in range(views)])
             features = self.spec_augment(features, lengths, seeds)
         counts = self.encoder.output_lengths(lengths)
-        if not middle:
+        if not middle and not phones:
             return [(self._logits(self.encoder(features, lengths)), counts)]
         layer = middle_layer(len(self.encoder.layers))
         last, lower, lower_counts = self.encoder.forward_with_layer(features, lengths, layer=layer)
-        return [(self._logits(last), counts), (self._logits(lower), lower_counts)]
+        outputs = [(self._logits(last), counts)]
+        lower = self.dropout(lower)
+        heads = [head for head, asked in ((self.head, middle), (self.phone_head, phones)) if asked and head]
+        return outputs + [(head(lower), lower_counts) for head in heads]
 
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.head(self.dropout(hidden))
@@ -189,5 +202,7 @@ def middle_layer(layers: int) -> int:
         ValueError: there is but one.
     """
     if layers < 2:
-        raise ValueError("training.intermediate needs encoder.layers of at least 2: below the last one")
+        raise ValueError(
+            "training.intermediate and phones.share need encoder.layers of at least 2: below the last one"
+        )
     return (layers - 1) // 2

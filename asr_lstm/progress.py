@@ -107,8 +107,8 @@ class ProgressReport(Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Follow the loss and the time."""
+        value = float(outputs["loss"])  # first: what a GPU is waited for is no waiting for data
         self._pace.end_step(_speech_seconds(pl_module, batch))
-        value = float(outputs["loss"])
         if math.isfinite(value):  # an update that was skipped has none
             self._seen += 1
             share = max(1 / self._seen, 1 / _SMOOTHING)
@@ -122,7 +122,7 @@ class ProgressReport(Callback):
                 completed=trainer.global_step,
                 loss=f"{self.loss:.3f}",
                 epoch=epoch,
-                pace=str(self._pace),
+                pace=self._load(),
             )
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -138,11 +138,14 @@ class ProgressReport(Callback):
         self.console.print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: loss {self.loss:.3f}, "
             f"dev loss {float(metrics['dev_loss']):.3f}, dev WER {wer}, "
-            f"CER {100 * float(metrics['dev_cer']):.1f} %, {self._pace}, memory {peak_memory():.1f} GiB, "
+            f"CER {100 * float(metrics['dev_cer']):.1f} %, {self._load()}, "
             f"at most {max(0, left) / 60:.1f} min left",
             highlight=False,
             soft_wrap=True,
         )
+
+    def _load(self) -> str:
+        return f"{self._pace}, memory {peak_memory():.1f} GiB"
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Take the bar away."""

@@ -35,6 +35,8 @@ class TrainingConfig:
         precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC; `auto`
             takes the latter where the processor or GPU has instructions for it.
         device: Lightning's accelerator: `cpu`, `gpu` or `auto`.
+        deterministic: make a GPU come to the same weights each time, more slowly: CTC is then computed on the CPU. A
+            CPU always does.
         devices: processes on each machine, each with a GPU of its own, or a share of the cores. A batch of each of
             them makes an update.
         num_nodes: machines; from two up `torchrun` starts the processes, see docs/training.md.
@@ -68,6 +70,7 @@ class TrainingConfig:
     patience: int = 5
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     device: Literal["cpu", "gpu", "auto"] = "cpu"
+    deterministic: bool = False
     devices: int = 1
     num_nodes: int = 1
     accumulate: int = 1

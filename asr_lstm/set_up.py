@@ -25,12 +25,15 @@ from asr_lstm.gradients import GradientWatch
 from asr_lstm.init_from import initialise
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import Recogniser
+from asr_lstm.phones import Phones, make_phones
 from asr_lstm.preflight import Preflight, check_training_data
 from asr_lstm.progress import ProgressReport
 from asr_lstm.schedule import choose_precision, torch_device
 from asr_lstm.training import CTCTraining
 from asr_lstm.unit_kinds import make_units
 from asr_lstm.units import Units
+
+log = logging.getLogger(__name__)
 
 # So many utterances, spread evenly, settle the mean and deviation of each band.
 NORMALISATION_UTTERANCES = 500
@@ -56,20 +59,24 @@ def set_up(
         console: for the preflight's summary; without one nothing is shown or listed.
 
     Raises:
+        ConfigError: words that cannot be turned into phones, as `asr_lstm.phones.make_phones` says.
         DataError: nothing is left to train on, or a transcript has characters that the units lack.
     """
     _quieten_lightning()
     keep_freed_memory()
     lightning.seed_everything(recipe.seed, verbose=False)
     units = make_units(recipe.units, train, recipe.text)
+    phones = make_phones(recipe.phones, (utterance.text for utterance in train), recipe.text)
     augment = make_augmentation(recipe.augment, recipe.features, seed=recipe.seed)
     preflight = check_for_recipe(recipe, train, units)
     if console:
         console.print(preflight.summary(), highlight=False, soft_wrap=True)
         write_dropped(logs / "dropped.tsv", preflight.dropped)
+        if phones and phones.remark:
+            log.warning(phones.remark)
     if recipe.features.kind == "log_mel":
         load = AudioCache(load, gib=recipe.data.cache_gib)
-    model = _first_model(recipe, units, readable(load, _spread(preflight.kept)))
+    model = _first_model(recipe, units, phones, readable(load, _spread(preflight.kept)))
     data = SpeechData(
         preflight.kept,
         dev,
@@ -79,11 +86,14 @@ def set_up(
         augment=augment,
         seed=recipe.seed,
         accumulate=recipe.training.accumulate,
+        phones=phones,
+        fade=recipe.bootstrap.fading_epochs,
     )
     task = CTCTraining(
         model,
         units,
         config=recipe.training,
+        phones=recipe.phones.share,
         total_updates=data.total_updates(recipe.training.epochs),
         references=[recipe.text(utterance.text) for utterance in dev],
         unreadable=logs / "unreadable.tsv" if console else None,
@@ -109,13 +119,24 @@ def check_for_recipe(recipe: Recipe, train: Sequence[Utterance], units: Units) -
     )
 
 
-def _first_model(recipe: Recipe, units: Units, inputs: Iterable[Tensor]) -> Recogniser:
+def _first_model(recipe: Recipe, units: Units, phones: Phones | None, inputs: Iterable[Tensor]) -> Recogniser:
     """The model that training begins with, its front end fitted to some inputs."""
-    model = Recogniser(recipe.features, recipe.encoder, units=len(units), augment=recipe.augment)
+    model = Recogniser(
+        recipe.features,
+        recipe.encoder,
+        units=len(units),
+        phones=len(phones) if phones else 0,
+        augment=recipe.augment,
+    )
     model.front_end.fit(inputs)
     if recipe.training.init:
         initialise(
-            model, units, features=recipe.features, encoder=recipe.encoder, bundle=recipe.training.init
+            model,
+            units,
+            phones=phones.symbols if phones else (),
+            features=recipe.features,
+            encoder=recipe.encoder,
+            bundle=recipe.training.init,
         )
     return model
 
@@ -136,6 +157,8 @@ def make_trainer(
         "max_epochs": recipe.training.epochs,
         "accelerator": {"cpu": "cpu", "cuda": "gpu"}[torch_device(recipe.training)],
         "precision": choose_precision(recipe.training),
+        # Features add up in an order that torch does not vouch for: it warns of them, where True would refuse them.
+        "deterministic": "warn" if recipe.training.deterministic else None,
         "use_distributed_sampler": False,  # the plan of batches is our own
         "num_sanity_val_steps": 0,
         "callbacks": list(callbacks),

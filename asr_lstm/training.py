@@ -40,6 +40,7 @@ class CTCTraining(lightning.LightningModule):
         model: the recogniser.
         units: its output units.
         config: the optimiser and its schedule.
+        phones: share of the loss that is the phones'.
         total_updates: of the whole run, for the schedule.
         references: normalised transcripts of the dev set, by index.
         unreadable: where utterances are listed that cannot be read any more; None for nowhere.
@@ -54,6 +55,7 @@ class CTCTraining(lightning.LightningModule):
         units: Units,
         *,
         config: TrainingConfig,
+        phones: float = 0.0,
         total_updates: int,
         references: Sequence[str],
         unreadable: Path | None = None,
@@ -64,6 +66,7 @@ class CTCTraining(lightning.LightningModule):
         self.model.encoder.recompute = config.recompute
         self.units = units
         self.config = config
+        self.phones = phones
         self.total_updates = total_updates
         self.references = references
         self.fault: DataError | None = None
@@ -113,7 +116,11 @@ class CTCTraining(lightning.LightningModule):
     def _learn(self, batch: Batch) -> None:
         config = self.config
         losses = training_losses(
-            self.model, batch, intermediate=config.intermediate, consistency=config.consistency
+            self.model,
+            batch,
+            intermediate=config.intermediate,
+            phones=self.phones,
+            consistency=config.consistency,
         )
         self._sum.add(batch, losses)
 

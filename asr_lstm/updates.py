@@ -134,14 +134,15 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     """The first and the second half of a batch's utterances, each padded no more than it must be."""
     middle = len(batch) // 2
     units = int(batch.target_lengths[:middle].sum())
+    phones = int(batch.phone_lengths[:middle].sum())
     first, second = slice(None, middle), slice(middle, None)
     return (
-        _part(batch, first, batch.targets[:units]),
-        _part(batch, second, batch.targets[units:]),
+        _part(batch, first, batch.targets[:units], batch.phones[:phones]),
+        _part(batch, second, batch.targets[units:], batch.phones[phones:]),
     )
 
 
-def _part(batch: Batch, rows: slice, targets: Tensor) -> Batch:
+def _part(batch: Batch, rows: slice, targets: Tensor, phones: Tensor) -> Batch:
     lengths = batch.lengths[rows]
     return replace(
         batch,
@@ -151,5 +152,7 @@ def _part(batch: Batch, rows: slice, targets: Tensor) -> Batch:
         target_lengths=batch.target_lengths[rows],
         seeds=batch.seeds[rows],
         indices=batch.indices[rows],
+        phones=phones,
+        phone_lengths=batch.phone_lengths[rows],
         unreadable=[],
     )

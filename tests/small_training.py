@@ -18,6 +18,7 @@ from asr_lstm.errors import AudioError
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.phones import Phones
 from asr_lstm.schedule import TrainingConfig
 from asr_lstm.training import CTCTraining
 from asr_lstm.units import CharacterUnits, Normaliser
@@ -67,6 +68,7 @@ def make(
     dropout: float = 0.0,
     workers: int = 0,
     unreadable: Path | None = None,
+    phones: Phones | None = None,
     **training: Any,
 ) -> tuple[CTCTraining, SpeechData]:
     lightning.seed_everything(SEED, verbose=False)
@@ -84,11 +86,13 @@ def make(
         augment=None,
         seed=SEED,
         accumulate=config.accumulate,
+        phones=phones,
     )
     task = CTCTraining(
-        Recogniser(features, encoder, units=len(units), augment=augment),
+        Recogniser(features, encoder, units=len(units), phones=len(phones) if phones else 0, augment=augment),
         units,
         config=config,
+        phones=0.3 if phones else 0.0,
         total_updates=data.total_updates(EPOCHS),
         references=[utterance.text for utterance in DEV],
         unreadable=unreadable,

@@ -42,9 +42,11 @@ GROUPS = [
         "noise",
         "corpora",
         "batch_plan",
+        "fading",
         "shard_groups",
         "batching",
         "model",
+        "phones",
     },
     {"decoding", "lm", "scoring", "paired", "confusions", "bundle", "model_files"},
     {

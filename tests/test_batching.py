@@ -79,18 +79,20 @@ def test_it_drives_a_data_loader() -> None:
 
 def test_collate_pads_with_zeros_and_keeps_every_length() -> None:
     examples = [
-        Example(torch.tensor([1.0, 2.0, 3.0]), [4, 5], Draw(7, 2**62)),
+        Example(torch.tensor([1.0, 2.0, 3.0]), [4, 5], Draw(7, 2**62), [8, 9]),
         Example(torch.tensor([9.0]), [], Draw(0, 1)),
-        Example(torch.tensor([6.0, 6.0]), [3], Draw(2, 3)),
+        Example(torch.tensor([6.0, 6.0]), [3], Draw(2, 3), [7]),
     ]
     batch = collate(examples)
     assert batch.inputs.tolist() == [[1, 2, 3], [9, 0, 0], [6, 6, 0]]
     assert batch.lengths.tolist() == [3, 1, 2]
     assert batch.targets.tolist() == [4, 5, 3]
     assert batch.target_lengths.tolist() == [2, 0, 1]
+    assert batch.phones.tolist() == [8, 9, 7]
+    assert batch.phone_lengths.tolist() == [2, 0, 1]
     assert batch.seeds.tolist() == [2**62, 1, 3]
     assert batch.indices.tolist() == [7, 0, 2]
-    for name in ("lengths", "targets", "target_lengths", "seeds", "indices"):
+    for name in ("lengths", "targets", "target_lengths", "phones", "phone_lengths", "seeds", "indices"):
         assert getattr(batch, name).dtype == torch.long, name
 
 

@@ -113,6 +113,66 @@ def test_other_packages_are_run_where_they_are_installed(
     torch.testing.assert_close(engine.infer(inputs, lengths), dense.infer(inputs, lengths))
 
 
+def test_on_a_gpu_torchs_own_and_a_time_loop_stand_beside_every_kind(engines: ModuleType) -> None:
+    cases = engines.reference_cases("cuda")
+    ours = {case.dropout for case in cases if (case.kernel, case.dtype) == (engines.CHOSEN, engines.BFLOAT16)}
+    assert ours == {"none", "full", *engines.KINDS}
+    assert engines.Case(engines.OURS, engines.LOOP, engines.BFLOAT16, "state_dropout") in cases
+    assert engines.Case(engines.PACKED, "its own", engines.BFLOAT16) in engines.size_cases("cuda")
+
+
+def test_the_time_loop_is_the_same_layer(engines: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = engines.Shape(layers=2, hidden=4, input=3, batch=3, frames=6)
+    inputs, lengths = shape.make_batch()
+    found = []
+    ran: list[str] = []
+    loop = engines.run_loop
+    monkeypatch.setattr(engines, "run_loop", lambda *a: (ran.append("loop"), loop(*a))[1])
+    for kernel in (engines.TORCH, engines.LOOP):
+        case = engines.Case(engines.OURS, kernel, engines.FLOAT32, "state_dropout")
+        found.append(engines.Engine(case, shape).infer(inputs, lengths))
+    assert ran == ["loop", "loop"]
+    torch.testing.assert_close(*found)
+
+
+def test_a_gpu_is_waited_for_before_and_after(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append(f"wait for {device}"))
+    assert measure._timed(lambda: order.append("run"), device="cuda") > 0
+    assert order == ["wait for cuda", "run", "wait for cuda"]
+    order.clear()
+    measure._timed(lambda: order.append("run"))
+    assert order == ["run"]
+
+
+def test_what_is_aimed_at_on_a_gpu(engines: ModuleType, results: ModuleType) -> None:
+    shape = engines.Shape(device="cuda")
+
+    def result(engine: str, kernel: str, dropout: str, train: list[float]) -> object:
+        return results.Result(shape, engines.Case(engine, kernel, "bfloat16", dropout), train)
+
+    rows = [
+        result("ours", engines.CHOSEN, "weight_dropout", [1.0, 2.0, 1.0]),
+        result("ours", engines.CHOSEN, "state_dropout", [2.0, 2.0, 2.0]),
+        result("ours", engines.LOOP, "state_dropout", [40.0, 40.0, 40.0]),
+        result(engines.PACKED, "its own", "none", [1.5, 2.6, 1.3]),
+    ]
+    assert {name: (figure, met) for name, figure, _, met in results.aims(rows, shape)} == {
+        "training step, weight_dropout, times packed": (1.3, True),
+        "training step, state_dropout, times packed": (0.75, False),
+        "training step, state_dropout, times the time loop": (20.0, True),
+    }
+
+
+def test_a_gpu_that_is_not_there_is_refused(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit) as caught:
+        bench.main(["--device", "cuda"])
+    assert caught.value.code == 2
+    assert "--device cuda: torch finds no CUDA device here" in capsys.readouterr().err
+
+
 def test_rounds_take_turns_and_the_first_does_not_count(
     engines: ModuleType, measure: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +254,7 @@ def test_the_command_writes_rows_table_picture_and_document(
         for case in engines.reference_cases()
         if case.dropout in ("full", "none", "layer_dropout") and case.dtype == "float32"
     ]
-    monkeypatch.setattr(bench, "reference_cases", lambda: few)
+    monkeypatch.setattr(bench, "reference_cases", lambda device: few)
     document, output = tmp_path / "page.md", tmp_path / "bench" / "lstm.json"
     document.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
     sizes = {"layers": 2, "hidden": 3, "input": 2, "batch": 2, "frames": 5, "repeats": 1}

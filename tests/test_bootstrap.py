@@ -13,11 +13,13 @@ import soundfile
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
+from asr_lstm.batching import DataConfig
 from asr_lstm.bootstrap import (
     DROPOUT,
     SPEED,
     VOCAL_TRACT,
     BootstrapConfig,
+    bootstrap_notes,
     bootstrap_recipe,
     speak_transcripts,
 )
@@ -100,6 +102,8 @@ def test_what_the_first_training_has_otherwise() -> None:
     assert (first.encoder.layer_dropout, first.encoder.state_dropout) == (DROPOUT, DROPOUT)
     assert first.training.learning_rate == settings.bootstrap.learning_rate
     assert first.features == settings.features
+    sharded = replace(settings, data=DataConfig(shards_at_once=4))
+    assert bootstrap_recipe(sharded).data.shards_at_once == 0  # synthetic speech lies in none
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path, manifests: dict[str, Path]) -> None:
@@ -114,6 +118,11 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, manifests: dict[st
     )
     with pytest.raises(ConfigError, match=r"bootstrap\.hours: speech is no frames"):
         experiment(frames, tmp_path / "exp").train(manifests)
+    sharded = replace(
+        settings, bootstrap=BootstrapConfig(hours=0.01, how="fade"), data=DataConfig(shards_at_once=4)
+    )
+    with pytest.raises(ConfigError, match=r"data\.shards_at_once: .* fade lies in no shards; say 0"):
+        experiment(sharded, tmp_path / "exp").train(manifests)
 
 
 @pytest.mark.parametrize("name", ["hours", "epochs", "learning_rate", "batch_seconds"])
@@ -139,6 +148,41 @@ def test_synthetic_speech_mixed_in_is_learned_from_beside_the_recordings(
 
     results = first.score(manifests, first.decode(manifests), notes=[])
     assert results.notes[0] == "training counts 0.01 h of SYNTHETIC speech by espeak-ng (en)"
+
+
+def test_synthetic_speech_that_fades_is_heard_in_the_first_epochs_alone(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    read: list[str] = []
+
+    def note(utterance: Utterance) -> np.ndarray:
+        read.append(utterance.path.parent.name)
+        return load(utterance)
+
+    def trained(epochs: int) -> int:
+        read.clear()
+        settings = replace(
+            recipe(),
+            bootstrap=BootstrapConfig(hours=0.01, how="fade", epochs=epochs),
+            data=DataConfig(cache_gib=0.0),
+        )
+        settings = replace(settings, training=replace(settings.training, epochs=2))
+        first = experiment(settings, tmp_path / "exp")
+        first.load = note
+        first.train(manifests)
+        return sum(name != tmp_path.name for name in read)
+
+    once, twice = trained(1), trained(2)
+    spoken = len(read_manifest(tmp_path / "exp" / "bootstrap" / "manifests" / "train.jsonl"))
+    assert (twice - once, trained(2)) == (
+        round(spoken / 2),
+        0,
+    )  # other epochs are another training, the same is none
+    config = BootstrapConfig(hours=0.5, how="fade", epochs=3)
+    assert bootstrap_notes(config) == [
+        "training counts 0.5 h of SYNTHETIC speech by espeak-ng (en), of which each epoch heard less, "
+        "and none after epoch 3"
+    ]
 
 
 def test_pauses_around_what_is_said_are_as_asked(tmp_path: Path, manifests: dict[str, Path]) -> None:

@@ -53,6 +53,12 @@ def test_options_win_over_environment_and_that_over_the_file(tmp_path: Path) -> 
             MINIMAL + "encoder: {layers: 1}\ntraining: {intermediate: 0.3}\n",
             ["recipe.yaml", "training.intermediate", "encoder.layers"],
         ),
+        (
+            MINIMAL + "encoder: {layers: 1}\nphones: {share: 0.3, lang: en-us}\n",
+            ["recipe.yaml", "phones.share", "encoder.layers"],
+        ),
+        (MINIMAL + "phones: {share: 0.3}\n", ["recipe.yaml", "phones.lang", "phones.lexicon"]),
+        (MINIMAL + "phones: {share: 1.5, lang: en}\n", ["recipe.yaml", "phones.share", "1.5"]),
         ("name: mine\n", ["recipe.yaml", "corpus"]),
         ("", ["recipe.yaml", "empty"]),
         ("name: [unclosed\n", ["recipe.yaml", "not YAML"]),

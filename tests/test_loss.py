@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -68,14 +70,20 @@ def random_outputs(views: int, *, frames: int, seed: int) -> tuple[Tensor, Tenso
     return logits, torch.tensor([frames, frames - 2, frames - 1]).repeat(views)
 
 
+# Of the second utterance nobody knows the phones.
+PHONES = [[3, 1, 2], [], [1, 3, 3, 2]]
+
+
 def batch() -> Batch:
-    examples = [Example(torch.zeros(1), text, Draw(row, row)) for row, text in enumerate(TEXTS)]
-    return collate(examples)
+    pairs = zip(TEXTS, PHONES, strict=True)
+    return collate(
+        [Example(torch.zeros(1), text, Draw(row, row), phones) for row, (text, phones) in enumerate(pairs)]
+    )
 
 
-def ctc_by_torch(logits: Tensor, lengths: Tensor, row: int) -> float:
+def ctc_by_torch(logits: Tensor, lengths: Tensor, row: int, texts: Sequence[Sequence[int]] = TEXTS) -> float:
     """Of utterance `row` of a view's, by `torch.nn.CTCLoss` alone and without padding."""
-    text = TEXTS[row % 3]
+    text = texts[row % 3]
     log_probabilities = logits[row, : lengths[row]].log_softmax(-1)
     loss = torch.nn.CTCLoss(reduction="sum")(
         log_probabilities, torch.tensor(text), lengths[row], torch.tensor(len(text))
@@ -97,7 +105,7 @@ def test_the_loss_is_ctc_by_default() -> None:
     model = Given(last)
     losses = training_losses(cast(Recogniser, model), batch())
     assert losses.tolist() == pytest.approx([ctc_by_torch(*last, row) for row in range(3)], rel=1e-5)
-    assert (model.asked["views"], model.asked["middle"]) == (1, False)
+    assert (model.asked["views"], model.asked["middle"], model.asked["phones"]) == (1, False, False)
 
 
 def test_the_middle_layer_has_its_share_whatever_its_frames() -> None:
@@ -120,6 +128,36 @@ def test_two_views_share_the_loss_and_pay_for_their_divergence() -> None:
         expected.append(ctc + 0.2 * divergence_by_torch(*last, row))
     assert losses.tolist() == pytest.approx(expected, rel=1e-5)
     assert model.asked["views"] == 2
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("intermediate", [0.0, 0.3])
+def test_phones_have_their_share_where_they_are_known(views: int, intermediate: float) -> None:
+    outputs = [random_outputs(views, frames=frames, seed=frames) for frames in (8, 15, 14)]
+    last, lower, spoken = outputs
+    model = Given(*(outputs if intermediate else (last, spoken)))
+    consistency = 0.2 if views == 2 else 0.0
+    losses = training_losses(
+        cast(Recogniser, model), batch(), intermediate=intermediate, phones=0.4, consistency=consistency
+    )
+    assert model.asked["phones"]
+    expected = []
+    for row in range(3):
+        total = 0.0
+        for view in range(row, 3 * views, 3):
+            loss = (1 - intermediate) * ctc_by_torch(*last, view) + intermediate * ctc_by_torch(*lower, view)
+            total += 0.6 * loss + 0.4 * ctc_by_torch(*spoken, view, PHONES) if PHONES[row] else loss
+        divergence = divergence_by_torch(*last, row) if views == 2 else 0.0
+        expected.append(total / views + consistency * divergence)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_phones_are_not_asked_for_where_no_utterance_has_any() -> None:
+    last = random_outputs(1, frames=8, seed=0)
+    model, unknown = Given(last), replace(batch(), phone_lengths=torch.zeros(3, dtype=torch.long))
+    losses = training_losses(cast(Recogniser, model), unknown, phones=0.4)
+    assert losses.equal(training_losses(cast(Recogniser, model), batch()))
+    assert not model.asked["phones"]
 
 
 def test_each_view_is_drawn_to_the_other_as_to_a_constant() -> None:

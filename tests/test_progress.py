@@ -41,6 +41,32 @@ def test_waiting_is_what_goes_by_between_two_steps(monkeypatch: pytest.MonkeyPat
     assert pace.data_share == pytest.approx(0.5)
 
 
+def test_waiting_for_a_gpu_is_not_waiting_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work was only begun when a step is over; reading the loss waits for it."""
+    clock = Clock(monkeypatch)
+    report = ProgressReport(10, console=Console(record=True, force_terminal=False))
+    config = FeatureConfig(rate=8000)
+    task = SimpleNamespace(total_updates=10, model=SimpleNamespace(front_end=SimpleNamespace(config=config)))
+    batch = SimpleNamespace(lengths=torch.tensor([8_000]))
+
+    class Loss:
+        def __float__(self) -> float:
+            clock.now += 9.0
+            return 1.5
+
+    clock.now += 1.0
+    report.on_train_batch_start(SimpleNamespace(), task, None, 0)
+    report.on_train_batch_end(SimpleNamespace(), task, {"loss": Loss()}, batch, 0)
+    assert report._pace.data_share == pytest.approx(0.1)
+
+
+def test_the_bar_shows_throughput_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    monkeypatch.setattr(progress, "peak_memory", lambda: 12.34)
+    report = ProgressReport(10)
+    assert report._load() == "0 s of speech a second, data 0 %, memory 12.3 GiB"
+
+
 def test_an_epochs_line_says_what_it_waited_for_and_how_fast_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     console = Console(record=True, width=300, force_terminal=False)

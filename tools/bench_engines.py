@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr_lstm.lstm import VariationalLSTM
-from asr_lstm.lstm.kernels import native
+from asr_lstm.lstm import kernels as ours
+from asr_lstm.lstm.kernels import dense, native, triton_layer
+from asr_lstm.lstm.kernels.loop import run_loop
 
 OURS, PACKED, DENSE, HASTE, FLASH = "ours", "nn.LSTM packed", "nn.LSTM dense", "haste", "FlashRNN"
-NATIVE, TORCH = "native", "torch"  # our kernels: the C++ one, and the one in plain torch
+# Our kernels: the C++ one, those of a GPU (cuDNN's or Triton's, as the layer asks), and two in plain torch, the second
+# of them a loop over time with autograd's backward pass.
+NATIVE, CHOSEN, TORCH, LOOP = "native", "cuDNN or Triton", "torch", "time loop"
+CPU, CUDA = "cpu", "cuda"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 NONE, FULL = "none", "full"
 
@@ -49,6 +54,7 @@ class Shape:
         input: dims of a frame.
         batch: sequences.
         frames: of the longest one.
+        device: torch's name of where all of it runs.
     """
 
     layers: int = 3
@@ -56,18 +62,19 @@ class Shape:
     input: int = 240
     batch: int = 16
     frames: int = 400
+    device: str = CPU
 
     def __str__(self) -> str:
         return f"{self.layers}x{self.hidden}, input {self.input}, batch {self.batch}, {self.frames} frames"
 
     def make_batch(self) -> tuple[Tensor, Tensor]:
-        """Inputs (batch, frames, input) and lengths (batch,), the same at each call."""
+        """Inputs (batch, frames, input) and lengths (batch,), which the CPU has; the same at each call."""
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(self.batch, self.frames, self.input, generator=generator)
         shortest = max(1, self.frames // 2)
         lengths = torch.randint(shortest, self.frames + 1, (self.batch,), generator=generator)
         lengths[0] = self.frames
-        return inputs, lengths
+        return inputs.to(self.device), lengths
 
     def operations(self) -> float:
         """Floating-point operations of the matrix products of a training step, over the real frames alone.
@@ -101,24 +108,36 @@ class Case:
         return f"{self.engine}, {self.kernel}, {self.dtype}, {self.dropout}"
 
 
-def reference_cases() -> list[Case]:
+def reference_cases(device: str = CPU) -> list[Case]:
     """All that runs at the reference shape, the packages beside torch where they are installed."""
+    packages = [
+        Case(name, "its own") for name, package in PACKAGES.items() if importlib.util.find_spec(package)
+    ]
+    if device != CPU:
+        ours = [Case(OURS, CHOSEN, BFLOAT16, dropout) for dropout in (NONE, FULL, *KINDS)]
+        ours.append(Case(OURS, CHOSEN, FLOAT32, FULL))
+        plain = [Case(OURS, kernel, BFLOAT16, "state_dropout") for kernel in (TORCH, LOOP)]
+        return [*ours, *plain, *_peers(), *packages]
     ours = [
         Case(OURS, NATIVE, dtype, dropout)
         for dtype in (FLOAT32, BFLOAT16)
         for dropout in (NONE, FULL, *KINDS)
     ]
     plain = [Case(OURS, TORCH, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
-    packages = [
-        Case(name, "its own") for name, package in PACKAGES.items() if importlib.util.find_spec(package)
-    ]
     # Packed sequences leave the fast path in either type: in bfloat16 a step takes as long.
     return [*ours, *plain, Case(PACKED, "its own", FLOAT32, "layer_dropout"), *_dense(), *packages]
 
 
-def size_cases() -> list[Case]:
-    """What runs at every other size: packed takes minutes a step there."""
+def size_cases(device: str = CPU) -> list[Case]:
+    """What runs at every other size: on a CPU packed takes minutes a step there."""
+    if device != CPU:
+        return [Case(OURS, CHOSEN, BFLOAT16, kind) for kind in ("weight_dropout", "state_dropout")] + _peers()
     return [Case(OURS, NATIVE, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)] + _dense()
+
+
+def _peers() -> list[Case]:
+    """torch's own on a GPU; under autocast it takes float16 for either type (ATen's AutocastRNN.cpp)."""
+    return [Case(PACKED, "its own", BFLOAT16), Case(DENSE, "its own", BFLOAT16)]
 
 
 def _dense() -> list[Case]:
@@ -130,8 +149,8 @@ class Engine:
 
     def __init__(self, case: Case, shape: Shape) -> None:
         torch.manual_seed(0)
-        self.case = case
-        self._module = _MAKERS[case.engine](case, shape)
+        self.case, self.device = case, shape.device
+        self._module = _MAKERS[case.engine](case, shape).to(shape.device)
 
     def train_step(self, inputs: Tensor, lengths: Tensor) -> None:
         """A forward and a backward pass, the gradient of the inputs included."""
@@ -147,18 +166,21 @@ class Engine:
             return self._run(inputs, lengths)
 
     def _run(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.case.dtype == BFLOAT16):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.case.dtype == BFLOAT16):
             outputs: Tensor = self._module(inputs, lengths)
         return outputs
 
 
 @contextlib.contextmanager
 def kernel(case: Case) -> Iterator[None]:
-    """Within the block a case's own kernel runs: our plain one is what serves where the C++ one does not."""
-    if (case.engine, case.kernel) != (OURS, TORCH):
-        yield
-        return
-    with mock.patch.object(native, "usable", return_value=False):
+    """Within the block a case's own kernel runs: our plain ones are what serves where the others do not."""
+    with contextlib.ExitStack() as stack:
+        if case.engine == OURS and case.kernel in (TORCH, LOOP):
+            for other in (native, dense, triton_layer):
+                stack.enter_context(mock.patch.object(other, "usable", return_value=False))
+        if case.kernel == LOOP:
+            loop = mock.patch.object(ours, "run_layer", lambda kernel, *arguments: run_loop(*arguments))
+            stack.enter_context(loop)
         yield
 
 
@@ -205,9 +227,13 @@ class _BothWays(nn.Module):
 class _FlashLayer(nn.Module):
     """FlashRNN's LSTM of one head, whose blocks of recurrent weights are then the whole matrix."""
 
-    def __init__(self, size: int, hidden: int) -> None:
+    def __init__(self, size: int, hidden: int, device: str) -> None:
         super().__init__()
         self.hidden = hidden
+        # "vanilla" is what of it runs on a CPU.
+        self.way = {"backend": "vanilla", "dtype": FLOAT32}
+        if device != CPU:
+            self.way = {"backend": "cuda_fused", "dtype": BFLOAT16}
         self.inputs = nn.Linear(size, 4 * hidden, bias=False)
         self.recurrent = nn.Parameter(torch.randn(4, 1, hidden, hidden) / hidden**0.5)
         self.bias = nn.Parameter(torch.zeros(4, 1, hidden))
@@ -215,10 +241,7 @@ class _FlashLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
         products = self.inputs(inputs).view(*inputs.shape[:2], 4, 1, self.hidden)
-        # "vanilla" is what of it runs on a CPU.
-        states, _ = self.run(
-            products, self.recurrent, self.bias, function="lstm", backend="vanilla", dtype=FLOAT32
-        )
+        states, _ = self.run(products, self.recurrent, self.bias, function="lstm", **self.way)
         return states[0].flatten(2), None
 
 
@@ -249,5 +272,5 @@ _MAKERS: dict[str, Callable[[Case, Shape], nn.Module]] = {
     PACKED: lambda case, shape: Packed(_torch_lstm(case, shape)),
     DENSE: lambda case, shape: _Dense(_torch_lstm(case, shape)),
     HASTE: _make_haste,
-    FLASH: lambda case, shape: _BothWays(lambda size: _FlashLayer(size, shape.hidden), shape),
+    FLASH: lambda case, shape: _BothWays(lambda size: _FlashLayer(size, shape.hidden, shape.device), shape),
 }

@@ -4,6 +4,9 @@ At one shape, 3 layers of 256 a direction: training step, inference and peak mem
 bfloat16 with every kind of dropout, of nn.LSTM on packed sequences (right on padding) and on the padded batch
 (wrong on padding, torch's fastest). Each round times all of them in turn, so that whatever else the machine does
 meets them alike. --full, or FULL=1 in the environment, adds sizes 128 to 1024 and batches of 1 to 64.
+
+--device cuda does the same on a GPU at 5 layers of 512 and batches of 64 x 800 frames, all in bfloat16, with a loop
+over time beside them; --full then adds sizes 256 to 1024 and batches of 8 to 128. Ratios are against nn.LSTM there.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +24,9 @@ from pathlib import Path
 import torch
 from bench_engines import (
     BFLOAT16,
+    CHOSEN,
+    CPU,
+    CUDA,
     DENSE,
     FLOAT32,
     FULL,
@@ -56,11 +64,14 @@ from bench_results import (
 )
 
 from asr_lstm.allocator import keep_freed_memory
+from asr_lstm.doctor.machine import check_gpu
 from asr_lstm.evaluate import device_name
 from asr_lstm.files import atomic_write
 from asr_lstm.lstm.kernels import native
 
 SIZES, BATCHES = (128, 256, 512, 1024), (1, 4, 16, 64)
+GPU_SIZES, GPU_BATCHES = (256, 512, 1024), (8, 16, 32, 64, 128)
+GPU_SHAPE = Shape(layers=5, hidden=512, batch=64, frames=800, device=CUDA)
 SIZE_REPEATS = 3  # of the many shapes of --full, some of which take a minute a step
 
 
@@ -69,33 +80,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    for field in dataclasses.fields(Shape):
-        parser.add_argument(f"--{field.name}", type=at_least_one, default=field.default)
+    sizes = [field.name for field in dataclasses.fields(Shape) if field.name != "device"]
+    parser.add_argument("--device", choices=(CPU, CUDA), default=CPU, help="where all of it runs")
+    for name in sizes:
+        text = f"{getattr(Shape, name)}, and {getattr(GPU_SHAPE, name)} on a GPU"
+        parser.add_argument(f"--{name}", type=at_least_one, help=text, default=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=at_least_one, default=7, help="rounds, fewer where time is short")
     parser.add_argument("--full", action="store_true", default=bool(os.environ.get("FULL")), help="all sizes")
     parser.add_argument(
-        "--output", type=Path, default=Path("bench/lstm.json"), help="a picture goes beside it"
+        "--output", type=Path, help="bench/lstm.json, or lstm-cuda.json; a picture goes beside it"
     )
     parser.add_argument("--docs", type=Path, help="a document whose section is to be written anew")
     options = parser.parse_args(arguments)
-    shape = Shape(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Shape)})
+    gpu = options.device == CUDA
+    if gpu and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no CUDA device here")
+    output = options.output or Path("bench/lstm-cuda.json" if gpu else "bench/lstm.json")
+    shape = GPU_SHAPE if gpu else Shape()
+    shape = dataclasses.replace(shape, **{name: getattr(options, name) for name in sizes if name in options})
 
-    for line in missing(reference_cases()):
+    for line in missing(reference_cases(options.device), device=options.device):
         print(line)
     keep_freed_memory()
     seconds, results = run(shape, repeats=options.repeats, full=options.full)
     about = {
         "date": datetime.date.today().isoformat(),
-        "machine": describe_machine(),
+        "machine": describe_machine(options.device),
         "command": " ".join(
             ["python", "tools/bench_lstm.py", *(sys.argv[1:] if arguments is None else arguments)]
         ),
         "repeats": len(next(iter(seconds.values()))),
     }
     gemm = {dtype: round(speed / 1e9, 1) for dtype, speed in product_speeds(seconds).items()}
-    write_json(options.output, results, **about, gemm_gflops=gemm, step_gflop=shape.operations() / 1e9)
+    write_json(output, results, **about, gemm_gflops=gemm, step_gflop=shape.operations() / 1e9)
     drawn = picture(results, shape)
-    with atomic_write(options.output.with_suffix(".svg")) as file:
+    with atomic_write(output.with_suffix(".svg")) as file:
         file.write(drawn)
     for place, lines in tables(results).items():
         print(f"\n{place}\n{format_plain(lines)}")
@@ -109,25 +128,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(shape: Shape, *, repeats: int, full: bool) -> tuple[dict[Task, list[float]], list[Result]]:
     """Measure memory and then time, at the given shape and, where asked for, at all others."""
-    cases = reference_cases()
+    cases = reference_cases(shape.device)
+    gpu = shape.device != CPU
     alone = dataclasses.replace(shape, batch=1)
-    one_sequence = [Case(OURS, NATIVE, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
+    kernel = CHOSEN if gpu else NATIVE
+    one_sequence = [Case(OURS, kernel, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
     one_sequence += [case for case in cases if case.engine in (PACKED, DENSE)]
     tasks = [Task(what, shape, case) for case in cases for what in (TRAIN, INFERENCE)]
-    tasks += [Task(INFERENCE, alone, case) for case in one_sequence if alone != shape] + product_tasks()
+    tasks += [Task(INFERENCE, alone, case) for case in one_sequence if alone != shape]
+    tasks += product_tasks(shape.device)
     with Clock() as clock:
         peaks = measure_peaks(cases, shape, clock=clock)
         seconds = time_rounds(tasks, repeats=repeats, clock=clock, limit=ROUNDS_SECONDS)
-        for hidden in SIZES if full else ():
-            for batch in BATCHES:
+        for hidden in (GPU_SIZES if gpu else SIZES) if full else ():
+            for batch in GPU_BATCHES if gpu else BATCHES:
                 other = dataclasses.replace(shape, hidden=hidden, batch=batch)
-                more = [Task(what, other, case) for case in size_cases() for what in (TRAIN, INFERENCE)]
+                cases = size_cases(shape.device)
+                more = [Task(what, other, case) for case in cases for what in (TRAIN, INFERENCE)]
                 more = [task for task in more if task not in seconds]
                 seconds |= time_rounds(more, repeats=min(repeats, SIZE_REPEATS), clock=clock)
     return seconds, collect(seconds, peaks)
 
 
-def missing(cases: Sequence[Case]) -> list[str]:
+def missing(cases: Sequence[Case], *, device: str = CPU) -> list[str]:
     """A line for each engine that is left out."""
     there = {case.engine for case in cases}
     lines = [
@@ -135,13 +158,17 @@ def missing(cases: Sequence[Case]) -> list[str]:
         for name, package in PACKAGES.items()
         if name not in there
     ]
-    if not native.usable(torch.zeros(1)):
+    if device == CPU and not native.usable(torch.zeros(1)):
         lines.append("no C++ kernel: the lines that name it run in plain torch")
     return lines
 
 
-def describe_machine() -> str:
-    """One line: threads and cores, processor, torch."""
+def describe_machine(device: str = CPU) -> str:
+    """One line: threads and cores, processor, torch; or GPU, its driver, and what of NVIDIA's torch runs on."""
+    if device != CPU:
+        gpu = next(check_gpu()).text.partition(";")[0]  # with its driver and CUDA
+        triton = importlib.import_module("triton").__version__ if importlib.util.find_spec("triton") else "-"
+        return f"{gpu}, cuDNN {torch.backends.cudnn.version()}, Triton {triton}, torch {torch.__version__}"
     cores = f"{torch.get_num_threads()} threads, {os.cpu_count()} cores"
     return f"{cores}, {device_name()}, torch {torch.__version__}"
 
@@ -170,7 +197,8 @@ def _section(
     return "\n\n".join(
         [
             f"{about['date']}, `{about['command']}`, {about['machine']}. Medians of {about['repeats']} rounds; "
-            "ratios with the smallest and the largest of a round, against nn.LSTM in float32.",
+            "ratios with the smallest and the largest of a round, against nn.LSTM in "
+            f"{FLOAT32 if shape.device == CPU else BFLOAT16}.",
             f"![seconds of a training step]({document.with_suffix('.svg').name})",
             *(f"### {place}\n\n{format_markdown(lines)}" for place, lines in tables(results).items()),
             "### What was aimed at",

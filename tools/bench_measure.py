@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from bench_engines import BFLOAT16, FLOAT32, NATIVE, TORCH, Case, Engine, Shape
+from bench_engines import BFLOAT16, CPU, FLOAT32, NATIVE, TORCH, Case, Engine, Shape
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
@@ -20,7 +20,8 @@ from asr_lstm.lstm.kernels import native
 TRAIN, INFERENCE, PRODUCT = "training step", "inference", "GEMM"
 # Rounds stop early so that all ends within five minutes; a median of fewer than three says little.
 ROUNDS_SECONDS, LEAST_ROUNDS = 210.0, 3
-_PRODUCT_SIZE = 2048  # of square matrices: large enough for the processor's peak, a tenth of a second
+# Of square matrices, large enough for the peak: a tenth of a second of a processor, some milliseconds of a GPU.
+_PRODUCT_SIZE, _GPU_PRODUCT_SIZE = 2048, 8192
 _STATUS = Path("/proc/self/status")
 
 
@@ -87,21 +88,30 @@ def time_rounds(
             left = sum(list(last.values())[place:]) + (repeats - round_) * sum(last.values())
             named = f"round {round_} of {repeats}: {task.what}, {task.case}, {task.shape}"
             clock.show(named if round_ else f"warming up: {task.case}", left=left if round_ else None)
-            last[task] = _timed(run)
+            last[task] = _timed(run, device=task.shape.device)
             if round_:
                 seconds[task].append(last[task])
     return seconds
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _timed(run: Callable[[], object], *, device: str = CPU) -> float:
+    """Seconds until all is done: a GPU is waited for before and after."""
+    _wait_for(device)
     start = time.perf_counter()
     run()
+    _wait_for(device)
     return time.perf_counter() - start
+
+
+def _wait_for(device: str) -> None:
+    if device != CPU:
+        torch.cuda.synchronize(device)
 
 
 def _prepared(task: Task) -> Callable[[], object]:
     if task.what == PRODUCT:
-        matrix = torch.ones(_PRODUCT_SIZE, _PRODUCT_SIZE, dtype=getattr(torch, task.case.dtype))
+        size = _product_size(task.shape.device)
+        matrix = torch.ones(size, size, dtype=getattr(torch, task.case.dtype), device=task.shape.device)
         multiply = native._product if task.case.kernel == NATIVE else torch.mm
         return lambda: multiply(matrix, matrix, out=torch.empty_like(matrix))
     engine, (inputs, lengths) = Engine(task.case, task.shape), task.shape.make_batch()
@@ -109,21 +119,30 @@ def _prepared(task: Task) -> Callable[[], object]:
     return lambda: step(inputs, lengths)
 
 
-def product_tasks() -> list[Task]:
-    """Large matrix products in both types, torch's and in float32 our own: what the processor can do."""
+def product_tasks(device: str = CPU) -> list[Task]:
+    """Large matrix products in both types, torch's and in float32 our own: what the processor or GPU can do."""
     cases = [Case("GEMM", TORCH, dtype) for dtype in (FLOAT32, BFLOAT16)]
-    if native.usable(torch.zeros(1)):
+    if device == CPU and native.usable(torch.zeros(1)):
         cases.append(Case("GEMM", NATIVE, FLOAT32))
-    return [Task(PRODUCT, Shape(), case) for case in cases]
+    return [Task(PRODUCT, Shape(device=device), case) for case in cases]
 
 
-def product_speed(seconds: float) -> float:
+def product_speed(seconds: float, *, device: str = CPU) -> float:
     """Operations a second of such a product that took so long."""
-    return 2 * _PRODUCT_SIZE**3 / seconds
+    return 2 * _product_size(device) ** 3 / seconds
+
+
+def _product_size(device: str) -> int:
+    return _PRODUCT_SIZE if device == CPU else _GPU_PRODUCT_SIZE
 
 
 def measure_peaks(cases: Iterable[Case], shape: Shape, *, clock: Clock) -> dict[Case, float | None]:
-    """MiB that a training step of each case takes, each in a process of its own; None where nobody tells."""
+    """MiB that a training step of each case takes; None where nobody tells.
+
+    On a CPU each has a process of its own; on a GPU torch counts what it gives out.
+    """
+    if shape.device != CPU:
+        return {case: _gpu_peak_mib(case, shape) for case in cases}
     if not _STATUS.exists():
         return dict.fromkeys(cases)
     # Forked from a process that has imported torch and done nothing else: fresh, and there at once.
@@ -142,6 +161,15 @@ def measure_peaks(cases: Iterable[Case], shape: Shape, *, clock: Clock) -> dict[
             peaks[case] = None
         process.join()
     return peaks
+
+
+def _gpu_peak_mib(case: Case, shape: Shape) -> float:
+    engine, (inputs, lengths) = Engine(case, shape), shape.make_batch()
+    engine.train_step(inputs, lengths)
+    before = torch.cuda.memory_allocated(shape.device)
+    torch.cuda.reset_peak_memory_stats(shape.device)
+    engine.train_step(inputs, lengths)
+    return (torch.cuda.max_memory_allocated(shape.device) - before) / 2**20
 
 
 def _send_peak(sender: multiprocessing.connection.Connection, case: Case, shape: Shape) -> None:

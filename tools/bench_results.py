@@ -11,10 +11,13 @@ from typing import Any
 
 from bench_engines import (
     BFLOAT16,
+    CHOSEN,
+    CPU,
     DENSE,
     FLOAT32,
     FULL,
     KINDS,
+    LOOP,
     NATIVE,
     NONE,
     OURS,
@@ -108,6 +111,8 @@ def faster(own: Sequence[float], peer: Sequence[float]) -> list[float]:
 
 def aims(results: Sequence[Result], shape: Shape) -> list[tuple[str, float, str, bool]]:
     """What is aimed at: name, figure, aim, whether it is met; what was not run is left out."""
+    if shape.device != CPU:
+        return _gpu_aims(results, shape)
     found = {(result.shape, result.case): result for result in results}
     alone = Shape(**{**asdict(shape), "batch": 1})
     lines: list[tuple[str, float, str, bool]] = []
@@ -151,6 +156,23 @@ def aims(results: Sequence[Result], shape: Shape) -> list[tuple[str, float, str,
     return lines
 
 
+def _gpu_aims(results: Sequence[Result], shape: Shape) -> list[tuple[str, float, str, bool]]:
+    """Those of a training step in bfloat16, against torch's packed sequences and our own time loop."""
+    found = {result.case: result.train for result in results if result.shape == shape}
+    packed = _rounds(results, shape, "train", PACKED)
+    loop = found.get(Case(OURS, LOOP, BFLOAT16, "state_dropout"), ())
+    wanted = [(kind, "packed", packed, 1.0) for kind in ("weight_dropout", "input_dropout", "layer_dropout")]
+    wanted += [("state_dropout", "packed", packed, 1.0), ("state_dropout", "the time loop", loop, 15.0)]
+    lines = []
+    for kind, name, peer, least in wanted:
+        if ratios := faster(found.get(Case(OURS, CHOSEN, BFLOAT16, kind), ()), peer):
+            ratio = statistics.median(ratios)
+            lines.append(
+                (f"training step, {kind}, times {name}", ratio, f"at least {least:g}", ratio >= least)
+            )
+    return lines
+
+
 def floors(results: Sequence[Result], seconds: Mapping[Task, Sequence[float]], shape: Shape) -> list[str]:
     """Lines on what the matrix products of the real frames alone would take, and the share of it reached."""
     lines = []
@@ -161,7 +183,10 @@ def floors(results: Sequence[Result], seconds: Mapping[Task, Sequence[float]], s
             f"take {floor:.3f} s at that speed"
         )
         for result in results:
-            if (result.shape, result.case) == (shape, Case(OURS, NATIVE, dtype, FULL)):
+            if result.shape == shape and result.case in (
+                Case(OURS, NATIVE, dtype, FULL),
+                Case(OURS, CHOSEN, dtype, FULL),
+            ):
                 step = statistics.median(result.train)
                 line += f"; the step takes {step:.3f} s, {floor / step:.0%} of it"
         packed = _median(_rounds(results, shape, "train", PACKED))
@@ -176,7 +201,7 @@ def product_speeds(seconds: Mapping[Task, Sequence[float]]) -> dict[str, float]:
     speeds: dict[str, float] = {}
     for task, runs in seconds.items():
         if task.what == PRODUCT:
-            speed = product_speed(statistics.median(runs))
+            speed = product_speed(statistics.median(runs), device=task.shape.device)
             speeds[task.case.dtype] = max(speed, speeds.get(task.case.dtype, 0.0))
     return speeds
 
@@ -245,7 +270,7 @@ def _short(case: Case) -> str:
     """A name that fits beside a bar."""
     parts = [
         case.engine,
-        case.kernel if case.kernel == TORCH else "",
+        case.kernel if case.kernel in (TORCH, LOOP) else "",
         "bf16" if case.dtype == BFLOAT16 else "",
     ]
     if case.engine == OURS:
@@ -254,9 +279,10 @@ def _short(case: Case) -> str:
 
 
 def _rounds(results: Sequence[Result], shape: Shape, what: str, peer: str) -> Sequence[float]:
-    """Seconds of a peer in float32."""
+    """Seconds of a peer in float32, and on a GPU in bfloat16."""
+    dtype = FLOAT32 if shape.device == CPU else BFLOAT16
     for result in results:
-        if (result.shape, result.case.engine, result.case.dtype) == (shape, peer, FLOAT32):
+        if (result.shape, result.case.engine, result.case.dtype) == (shape, peer, dtype):
             rounds: Sequence[float] = getattr(result, what)
             return rounds
     return ()

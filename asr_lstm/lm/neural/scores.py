@@ -51,7 +51,7 @@ def score_stream(model: LanguageModel, ids: Ids) -> Tensor:
 
 @torch.inference_mode()
 def score_lines(model: LanguageModel, lines: Sequence[Ids]) -> list[Tensor]:
-    """Natural log-probabilities of the units of each line and of its end, `(units + 1,)`, each line by itself."""
+    """Natural log-probabilities of the units of each line and its end, `(units + 1,)` on the CPU, each by itself."""
     found: list[Tensor] = [torch.empty(0)] * len(lines)
     order = sorted(range(len(lines)), key=lambda index: len(lines[index]))
     while order:
@@ -60,10 +60,10 @@ def score_lines(model: LanguageModel, lines: Sequence[Ids]) -> list[Tensor]:
         batch, order = order[-count:], order[:-count]
         ids = [torch.from_numpy(np.array([END, *lines[index], END], np.int64)) for index in batch]
         lengths = torch.tensor([len(row) - 1 for row in ids])
-        padded = pad_sequence(ids, batch_first=True, padding_value=END)
+        padded = pad_sequence(ids, batch_first=True, padding_value=END).to(model.bias.device)
         logits, _ = model(padded[:, :-1], lengths=lengths)
         for index, row, length in zip(batch, _picked(logits, padded[:, 1:]), lengths.tolist(), strict=True):
-            found[index] = row[:length]
+            found[index] = row[:length].cpu()
     return found
 
 

@@ -7,8 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from asr_lstm.lstm.kernels import native, portable
+from asr_lstm.lstm.kernels import dense, native, portable, triton_layer
 from asr_lstm.lstm.kernels.autograd import run_layer
+from asr_lstm.lstm.kernels.build import switched_off
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 from asr_lstm.lstm.kernels.loop import CellNorm, run_loop
 from asr_lstm.lstm.kernels.noise import StepNoise
@@ -84,19 +85,23 @@ def _run(
 ) -> Result:
     """Which kernel runs what, decided here alone.
 
-    The native one runs all but projection and normalisation, in float32 on the CPU; a single step, as of a language
-    model, is a product too small to repay packing its weights. The portable one runs the plain layer in any type on
-    any device. The loop runs everything.
+    On the CPU the native one runs all but projection and normalisation, in float32; a single step, as of a language
+    model, is a product too small to repay packing its weights. On a GPU the dense one, cuDNN's, runs the layer without
+    dropout of its state and variants, and Triton's, in float32, what the native one runs on the CPU. The portable one
+    runs the plain layer, with a state mask or without, in any type on any device. The loop runs everything.
     """
     if projection is not None or norm is not None:
         return run_loop(call, leaves, rows, projection=projection, norm=norm)
-    noisy = call.noise.candidate or call.noise.cell or call.noise.state
     gate_rows, hidden = leaves.weight_hh.shape[1:]
-    plain = not noisy and leaves.peepholes is None and gate_rows == 4 * hidden
-    single = len(call.plan.active) == 1
-    fits = call.kind in (torch.float32, torch.bfloat16) and native.usable(leaves.weight_hh)
-    if fits and not (single and plain):
-        return run_layer(native, call, leaves, rows)
+    plain = call.noise.quiet and leaves.peepholes is None and gate_rows == 4 * hidden
+    small = plain and len(call.plan.active) == 1
+    asked = not (small or switched_off())
+    if asked and dense.usable(call, leaves):
+        return dense.run_dense(call, leaves, rows)
+    if asked and call.kind in (torch.float32, torch.bfloat16):
+        for kernel in (native, triton_layer):
+            if kernel.usable(leaves.weight_hh):
+                return run_layer(kernel, call, leaves, rows)
     return run_layer(portable, call, leaves, rows) if plain else run_loop(call, leaves, rows)
 
 

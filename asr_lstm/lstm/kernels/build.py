@@ -48,10 +48,15 @@ class Layer(ctypes.Structure):
     )
 
 
+def switched_off() -> bool:
+    """Whether ASR_LSTM_KERNEL asks for the layers in plain torch."""
+    return os.environ.get("ASR_LSTM_KERNEL", "") in ("portable", "torch")
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None where it is not wanted or cannot be had; then one line says so."""
-    if os.environ.get("ASR_LSTM_KERNEL", "") in ("portable", "torch"):
+    if switched_off():
         return None
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:

@@ -33,6 +33,11 @@ class StepNoise:
     state: float = 0.0
     expected: bool = False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is drawn, and no mean of it taken."""
+        return not (self.candidate or self.cell or self.state)
+
 
 def threshold(rate: float) -> int:
     """The 32-bit number below which a unit's number falls with probability `rate`."""

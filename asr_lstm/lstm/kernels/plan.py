@@ -47,6 +47,16 @@ class PackingPlan:
             (self.order == torch.arange(self.batch, device=self.order.device)).all()
         )
 
+    @property
+    def even(self) -> bool:
+        """Whether all sequences are of one length."""
+        return self.active[-1] == self.batch
+
+    @functools.cached_property
+    def slot(self) -> Tensor:
+        """(rows,) each row's place in padded steps, (longest * batch), the longest sequence first in each step."""
+        return self.step * self.batch + self.sequence
+
     @functools.cached_property
     def rank(self) -> Tensor:
         """(batch,) where each sequence stands in `order`."""
@@ -55,20 +65,24 @@ class PackingPlan:
     @functools.cached_property
     def mirror(self) -> Tensor:
         """(rows,) the row that the backward direction meets where the forward one meets this row, and vice versa."""
-        starts, lengths = self.starts.to(self.frame.device), self.lengths.to(self.frame.device)
+        starts, lengths = self._beside(self.starts), self._beside(self.lengths)
         return starts[lengths[self.sequence] - 1 - self.step] + self.sequence
 
     @functools.cached_property
     def previous(self) -> Tensor:
         """(rows,) index of the state before each row, in buffers that begin with `batch` rows of initial states."""
-        starts = self.starts.to(self.frame.device)
+        starts = self._beside(self.starts)
         before = self.batch + starts[(self.step - 1).clamp(min=0)] + self.sequence
         return torch.where(self.step == 0, self.sequence, before)
 
     @functools.cached_property
     def final(self) -> Tensor:
         """(batch,) the row of each sequence's last step, longest first."""
-        return (self.starts[self.lengths - 1] + torch.arange(self.batch)).to(self.frame.device)
+        return self._beside(self.starts[self.lengths - 1] + torch.arange(self.batch))
+
+    def _beside(self, table: Tensor) -> Tensor:
+        """A table of the CPU's where the others are; nobody waits until a GPU has it."""
+        return table.to(self.frame.device, non_blocking=True)
 
     def reduced(self, factor: int) -> PackingPlan:
         """The plan of the same batch with one frame for every `factor`, rounded up; sequences keep their order."""
@@ -112,20 +126,22 @@ def plan_single_step(batch: int, device: torch.device) -> PackingPlan:
 
 
 def _lay_out(lengths: Tensor, order: Tensor, *, frames: int, device: torch.device) -> PackingPlan:
-    """The plan for lengths that stand in order, the longest first."""
+    """The plan for lengths, on the CPU, that stand in order, the longest first."""
     running = (
         torch.arange(int(lengths[0]))[:, None] < lengths
     )  # (steps, batch), each row True up to active[t]
     active = running.sum(dim=1)
-    step, sequence = running.nonzero(as_tuple=True)  # (rows,), ordered by step and then by sequence
+    # (rows,), ordered by step and then by sequence
+    step, sequence = (table.to(device, non_blocking=True) for table in running.nonzero(as_tuple=True))
+    order = order.to(device, non_blocking=True)
     return PackingPlan(
         batch=len(lengths),
         frames=frames,
         active=active.tolist(),
-        order=order.to(device),
-        frame=(order[sequence] * frames + step).to(device),
-        sequence=sequence.to(device),
-        step=step.to(device),
+        order=order,
+        frame=order[sequence] * frames + step,
+        sequence=sequence,
+        step=step,
         starts=torch.nn.functional.pad(torch.cumsum(active, 0), (1, 0)),
         lengths=lengths,
     )

@@ -1,0 +1,93 @@
+"""Layers run by the Triton kernel under Triton's interpreter, in a process of its own: `triton_interpreted.py OUT`.
+
+The interpreter must be asked for before Triton is first imported, which other tests may have done long ago.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from lstm_reference import by_kernel, converted, leaves, make_arguments, make_inputs, pull
+from torch import Tensor
+
+from asr_lstm.lstm import kernels
+from asr_lstm.lstm.kernels import triton_layer
+from asr_lstm.lstm.kernels.autograd import run_layer
+from asr_lstm.lstm.kernels.triton_layer import Launch
+
+MIXED = (2, 4, 1, 4)  # unsorted, with a tie and a single frame
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer to run: parts as `lstm_reference.VARIANTS` has them; how it is launched, chosen by itself if None."""
+
+    parts: tuple[str, ...]
+    lengths: tuple[int, ...] = MIXED
+    directions: int = 2
+    hidden: int = 20  # two programs, the second with units to spare
+    persistent: bool = False
+    launch: Launch | None = None
+
+
+ALL = ("mask", "states", "candidate", "zoneout", "peepholes")
+COUPLED = (*ALL, "coupled")
+CASES: dict[str, Case] = {
+    "step by step": Case(()),
+    "step by step, all": Case(ALL),
+    "step by step, one direction": Case(("mask", "zoneout"), directions=1),
+    "step by step, more sequences than a tile": Case(("mask",), (2, *[1] * 32, 2), directions=1, hidden=16),
+    # Faster to interpret, and of the same parts:
+    "state mask": Case(("mask",), persistent=True),
+    "initial states": Case(("states", "mask"), persistent=True),
+    "candidate dropout": Case(("candidate",), persistent=True),
+    "zoneout": Case(("zoneout",), persistent=True),
+    "zoneout expected": Case(("expected",), persistent=True),
+    "peepholes": Case(("peepholes",), persistent=True),
+    "at once, all": Case(ALL, persistent=True),
+    "at once, coupled": Case(COUPLED, persistent=True),
+    "at once, one direction": Case(("candidate", "states"), directions=1, persistent=True),
+    "at once, more sequences than a tile": Case(
+        (), (2, *[1] * 17, 2), launch=Launch(units=32, tile=16, held=True, at_once=True, slices=1)
+    ),
+    # As programs do that meet at a barrier, which no interpreter runs: a launch for each step takes its place.
+    "weights held by parts": Case(ALL, launch=Launch(units=16, tile=16, held=True, slices=2)),
+}
+
+
+def run_case(case: Case) -> dict[str, Tensor]:
+    """Outputs, final states and cells, and the gradients of everything that has one, by name."""
+    batch, frames = len(case.lengths), max(case.lengths)
+    arguments = make_arguments(case.parts, directions=case.directions, batch=batch, hidden=case.hidden)
+    given, tensors = leaves(converted(arguments, torch.float))
+    tensors["inputs"] = make_inputs(batch, frames).float().requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kernels, "_run", lambda call, leaves, rows, *_: run_layer(triton_layer, call, leaves, rows)
+        )
+        if case.persistent:
+            patch.setenv("ASR_LSTM_KERNEL", "persistent")
+        if case.launch is not None:
+            patch.setattr(triton_layer, "choose_launch", lambda call, leaves: case.launch)
+        outcome = by_kernel(tensors["inputs"], case.lengths, given)
+        pull(outcome).backward()
+    found = dict(zip(("outputs", "final states", "final cells"), outcome, strict=True))
+    found |= {f"gradient of {name}": value.grad for name, value in tensors.items()}
+    return {name: value.detach() for name, value in found.items()}
+
+
+def main(path: Path) -> None:
+    torch.set_num_threads(1)
+    # New memory is then filled with NaN, so that what is read before it is written shows.
+    torch.use_deterministic_algorithms(True)
+    torch.save({name: run_case(case) for name, case in CASES.items()}, path)
+
+
+if __name__ == "__main__":
+    assert os.environ["TRITON_INTERPRET"] == "1"
+    main(Path(sys.argv[1]))
