@@ -10,6 +10,7 @@ from typing import Literal
 from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Utterance
 from asr_lstm.manifest_index import summarise
+from asr_lstm.piece_units import PieceUnits
 from asr_lstm.units import CharacterUnits, Normaliser, Units
 from asr_lstm.word_units import WordUnits
 
@@ -19,19 +20,25 @@ class UnitsConfig:
     """What the network writes.
 
     Attributes:
-        kind: `characters` spells any word; `words` chooses among those of the training transcripts, for digits,
-            commands and other small closed vocabularies.
+        kind: `characters` spells any word; `pieces` does too, with common parts of words learned from the training
+            transcripts (pip install 'asr_lstm[sentencepiece]'); `words` chooses among those of the training
+            transcripts, for digits, commands and other small closed vocabularies.
+        size: how many pieces, the characters among them; small corpora get fewer. Of other kinds without effect.
     """
 
-    kind: Literal["characters", "words"] = "characters"
+    kind: Literal["characters", "pieces", "words"] = "characters"
+    size: int = 300
 
     def __post_init__(self) -> None:
         if self.kind not in _LOADERS:
             raise ValueError(f"units.kind must be one of {', '.join(_LOADERS)}, not {self.kind!r}")
+        if self.size < 1:
+            raise ValueError(f"units.size must be above 0, not {self.size}")
 
 
 _LOADERS: dict[str, Callable[[str | Path, Normaliser | None], Units]] = {
     "characters": CharacterUnits.load,
+    "pieces": PieceUnits.load,
     "words": WordUnits.load,
 }
 
@@ -40,11 +47,15 @@ def make_units(config: UnitsConfig, utterances: Sequence[Utterance], normaliser:
     """Units that can write all these transcripts.
 
     Raises:
-        ConfigError: too many words to be units.
+        ConfigError: too many words to be units, too few pieces for the characters, or no sentencepiece.
         DataError: there is no text.
     """
     if config.kind == "words":
         return WordUnits.from_texts((utterance.text for utterance in utterances), normaliser)
+    if config.kind == "pieces":
+        return PieceUnits.from_texts(
+            (utterance.text for utterance in utterances), normaliser, size=config.size
+        )
     return CharacterUnits.from_characters(summarise(utterances, normaliser).counts, normaliser)
 
 

@@ -139,7 +139,7 @@ class Units(Protocol):
 
 @dataclass(frozen=True)
 class ListedUnits(ABC):
-    """Units that stand in a list, the blank before them: what characters and words have in common.
+    """Units that stand in a list, the blank before them: what all kinds have in common.
 
     Attributes:
         symbols: in order; symbol 0 is unit 1.
@@ -216,8 +216,7 @@ class ListedUnits(ABC):
     def save(self, path: str | Path) -> None:
         """Write one symbol a line, the blank first, so that a line's number less one is the unit's id."""
         with atomic_write(path) as file:
-            for symbol in (BLANK_SYMBOL, *self.symbols):
-                file.write((SPACE_SYMBOL if symbol == " " else symbol) + "\n")
+            file.writelines(f"{line}\n" for line in (BLANK_SYMBOL, *self._lines()))
 
     @classmethod
     def load(cls, path: str | Path, normaliser: Normaliser | None = None) -> Self:
@@ -236,11 +235,18 @@ class ListedUnits(ABC):
         if lines[0] != BLANK_SYMBOL:
             raise ConfigError(f"{path}:1: not a file of units: the first line must be {BLANK_SYMBOL}")
         try:
-            return cls(
-                [" " if line == SPACE_SYMBOL else line for line in lines[1:]], normaliser or Normaliser()
-            )
+            return cls._parse(lines[1:], normaliser or Normaliser())
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+
+    def _lines(self) -> list[str]:
+        """What `save` writes of each symbol."""
+        return [SPACE_SYMBOL if symbol == " " else symbol for symbol in self.symbols]
+
+    @classmethod
+    def _parse(cls, lines: Sequence[str], normaliser: Normaliser) -> Self:
+        """The units of such lines."""
+        return cls([" " if line == SPACE_SYMBOL else line for line in lines], normaliser)
 
     @abstractmethod
     def _split(self, text: str) -> Sequence[str]:

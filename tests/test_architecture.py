@@ -27,6 +27,7 @@ GROUPS = [
         "audio",
         "units",
         "word_units",
+        "piece_units",
         "manifest",
         "manifest_columns",
         "manifest_index",

@@ -54,7 +54,7 @@ def setting(recipe: Recipe, name: str) -> Any:
     [
         ("yesno", YESNO, 2.0, 1, {"encoder.layers"}),
         ("digits", DIGITS, 5.0, 1, {"encoder.layer_dropout", "encoder.state_dropout"}),
-        ("speechocean762", OCEAN, 58.0, 1, set()),
+        ("speechocean762", OCEAN, 60.0, 2, set()),
         ("librispeech", STANDIN, 10.0, 2, set()),
     ],
 )
@@ -76,6 +76,8 @@ def test_at_the_measured_sizes_it_is_what_the_recipes_have(
         assert found["bootstrap.hours"] == pytest.approx(own.bootstrap.hours, abs=1)
         assert found["training.epochs"] == own.training.epochs
         assert found["training.average"] == own.training.average
+        assert found["training.max_minutes"] == pytest.approx(own.training.max_minutes, abs=0.1)
+        assert found["phones.share"] == own.phones.share
 
 
 def test_each_choice_is_a_setting_of_a_recipe_and_has_a_reason(tmp_path: Path) -> None:

@@ -174,6 +174,10 @@ def _recogniser_units(folder: Path | None, *, units: UnitKind, sentences: Senten
     found = load_bundle(folder).units
     if not isinstance(found, SpelledUnits):
         raise ConfigError(f"{folder}: units of kind {found.kind} do not say what they write")
+    if found.kind != "characters":
+        raise ConfigError(
+            f"{folder}: its units are {found.kind}; a language model is made for characters alone, drop --recogniser"
+        )
     return found
 
 

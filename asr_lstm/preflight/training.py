@@ -19,8 +19,9 @@ from asr_lstm.features import FeatureConfig, FrontEnd, make_front_end
 from asr_lstm.manifest import Utterance
 from asr_lstm.manifest_index import count_speakers, durations_of, summarise, take
 from asr_lstm.model import EncoderConfig
+from asr_lstm.piece_units import PieceUnits
 from asr_lstm.preflight.memory import count_parameters, encoder_frames, training_memory
-from asr_lstm.units import BLANK, SPACE_SYMBOL, CharacterUnits, Units
+from asr_lstm.units import BLANK, SPACE_SYMBOL, WORD_MARK, CharacterUnits, Units
 
 # What a `Dropped.reason` begins with, beside those of `corpora.validate`.
 NO_DURATION = "no duration"
@@ -267,9 +268,7 @@ def _figures(
         speakers=count_speakers(kept),
         shortest=float(durations.min()),
         longest=longest,
-        unit_counts={
-            units.decode([unit]) or SPACE_SYMBOL: counts[unit] for unit in range(len(units)) if unit != BLANK
-        },
+        unit_counts={_shown(units, unit): counts[unit] for unit in range(len(units)) if unit != BLANK},
         units_per_second=float(np.median(rates)),
         outliers=[
             (utterance.id, float(rates[row]))
@@ -278,6 +277,13 @@ def _figures(
         parameters=count_parameters(front_end.dims, encoder, units=len(units), stack=front_end.config.stack),
         memory_gib=memory / _GIB,
     )
+
+
+def _shown(units: Units, unit: int) -> str:
+    """What a unit is called; a piece with the mark that tells those that begin a word from others."""
+    if isinstance(units, PieceUnits):
+        return units.symbols[unit - 1]
+    return units.decode([unit]) or SPACE_SYMBOL
 
 
 def find_outliers(rates: Sequence[float] | NDArray[np.float64]) -> list[int]:
@@ -294,9 +300,12 @@ def find_outliers(rates: Sequence[float] | NDArray[np.float64]) -> list[int]:
 def _warnings(figures: Figures, *, batch_seconds: float) -> list[str]:
     warnings = []
     if rare := [f"{unit!r} {count}" for unit, count in figures.unit_counts.items() if count < RARE]:
+        remedy = (
+            "ask for fewer pieces" if WORD_MARK in figures.unit_counts else "map them to other characters"
+        )
         warnings.append(
             f"{len(rare)} units occur fewer than {RARE} times and will hardly be learned "
-            f"({_few(rare, most=10)}); add data, or map them to other characters"
+            f"({_few(rare, most=10)}); add data, or {remedy}"
         )
     if figures.outliers:
         names = [f"{name} {rate:.1f}" for name, rate in figures.outliers]

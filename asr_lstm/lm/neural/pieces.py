@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from asr_lstm.errors import ConfigError
 from asr_lstm.files import atomic_write
 from asr_lstm.lm.neural.text_units import END, Ids, UnitKind, join_lines, write_json
+from asr_lstm.piece_units import import_sentencepiece
 from asr_lstm.units import WORD_MARK
 
 PIECES_NAME = "units.model"
@@ -30,7 +30,7 @@ class PieceTextUnits:
 
     def __init__(self, model: bytes) -> None:
         self.model = model
-        processor = _sentencepiece().SentencePieceProcessor()
+        processor = import_sentencepiece().SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(model)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -75,7 +75,7 @@ def piece_units(text: str, count: int) -> PieceTextUnits:
     """
     model = io.BytesIO()
     try:
-        _sentencepiece().SentencePieceTrainer.Train(
+        import_sentencepiece().SentencePieceTrainer.Train(
             sentence_iterator=iter(text.split("\n")),
             model_writer=model,
             vocab_size=count - 1,
@@ -94,13 +94,3 @@ def piece_units(text: str, count: int) -> PieceTextUnits:
             f"vocabulary: {count} word pieces cannot be made of this text ({reason})"
         ) from error
     return PieceTextUnits(model.getvalue())
-
-
-def _sentencepiece() -> Any:
-    try:
-        import sentencepiece
-    except ImportError as error:
-        raise ConfigError(
-            "word pieces need sentencepiece, which is not installed: pip install sentencepiece"
-        ) from error
-    return sentencepiece
