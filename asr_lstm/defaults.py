@@ -80,6 +80,8 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
     gpu = torch_device(recipe.training) == "cuda"
     cores = torch.get_num_threads()
     choices = choose_recipe(speech, minutes=recipe.minutes, cores=cores, gpu=gpu, mute=_why_mute(speech.lang))
+    if recipe.encoder.layers == 1:  # as was asked for: then there is no middle layer to learn phones
+        choices = [choice for choice in choices if not choice.setting.startswith("phones.")]
     speakers = f"{speech.speakers} speaker{'s' * (speech.speakers != 1)}"
     where = "a GPU" if gpu else f"{cores} core{'s' * (cores != 1)}"
     return choices, (
