@@ -75,7 +75,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_kind_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"units\.kind must be one of characters, pieces, words, not 'phones'"):
+    with pytest.raises(
+        ValueError, match=r"units\.kind must be one of characters, pieces, words, not 'phones'"
+    ):
         UnitsConfig(kind="phones")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="units of kind 'phones'"):
         load_units("phones", tmp_path / "units.txt", Normaliser())

@@ -42,7 +42,11 @@ EXTRAS = (
         ("espeakng-loader>=0.2.4",),
         "for the synthetic stand-in corpus, made where there is no LibriSpeech",
     ),
-    ("sentencepiece", ("sentencepiece>=0.2",), "for pieces of words as units, of recognisers or of language models"),
+    (
+        "sentencepiece",
+        ("sentencepiece>=0.2",),
+        "for pieces of words as units, of recognisers or of language models",
+    ),
     (
         "dev",
         ("sentencepiece>=0.2", "pytest>=8", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"),
