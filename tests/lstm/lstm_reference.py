@@ -218,3 +218,18 @@ def pull(outcome: Outcome) -> Tensor:
         weights = torch.randn(value.shape, generator=generator, dtype=torch.double)
         total = total + (value * weights.to(value.dtype)).sum()
     return total
+
+
+def assert_alike(ours: dict[str, Tensor], reference: dict[str, Tensor], *, tolerance: float) -> None:
+    """The gradients of two runs of the same layer, by name."""
+    assert ours.keys() == reference.keys()
+    for name, value in ours.items():
+        assert value.grad is not None, name
+        assert reference[name].grad is not None, name
+        torch.testing.assert_close(
+            value.grad,
+            reference[name].grad,
+            rtol=0,
+            atol=tolerance,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )

@@ -11,6 +11,7 @@ from lstm_reference import (
     FRAMES,
     LENGTHS,
     Outcome,
+    assert_alike,
     by_cell,
     by_kernel,
     converted,
@@ -37,17 +38,6 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     return calls
 
 
-def assert_same(ours: dict[str, Tensor], reference: dict[str, Tensor], *, tolerance: float) -> None:
-    for name, value in ours.items():
-        torch.testing.assert_close(
-            value.grad,
-            reference[name].grad,
-            rtol=0,
-            atol=tolerance,
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
-
-
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize(
     ("lengths", "frames"),
@@ -72,7 +62,7 @@ def test_it_is_the_cell_run_over_each_sequence(
         torch.testing.assert_close(value, wanted, rtol=0, atol=1e-12)
     pull(outcome).backward()
     pull(expected).backward()
-    assert_same(ours, reference, tolerance=1e-10)
+    assert_alike(ours, reference, tolerance=1e-10)
 
 
 @pytest.mark.parametrize("directions", [1, 2])

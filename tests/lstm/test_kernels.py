@@ -11,6 +11,7 @@ from lstm_reference import (
     LENGTHS,
     PLAIN,
     VARIANTS,
+    assert_alike,
     by_cell,
     by_kernel,
     converted,
@@ -26,20 +27,6 @@ from torch import Tensor
 from asr_lstm.lstm.kernels import lstm_layer, plan_packing
 from asr_lstm.lstm.kernels.loop import run_loop
 from asr_lstm.lstm.kernels.rows import pack
-
-
-def assert_alike(ours: dict[str, Tensor], reference: dict[str, Tensor], *, tolerance: float) -> None:
-    assert ours.keys() == reference.keys()
-    for name, value in ours.items():
-        assert value.grad is not None, name
-        assert reference[name].grad is not None, name
-        torch.testing.assert_close(
-            value.grad,
-            reference[name].grad,
-            rtol=0,
-            atol=tolerance,
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
 
 
 @pytest.mark.parametrize("directions", [1, 2])
