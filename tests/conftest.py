@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +110,16 @@ def tools_path() -> Iterator[Path]:
     sys.path.remove(str(TOOLS))
     for script in TOOLS.glob("*.py"):
         sys.modules.pop(script.stem, None)
+
+
+@pytest.fixture
+def no_sentencepiece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package is not installed."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "sentencepiece":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import random
 from pathlib import Path
 from typing import Any
@@ -138,21 +137,17 @@ def test_whatever_is_learned_from_can_be_written(text: str) -> None:
     assert units.decode(units.encode(text)) == text.replace("\u2581", " ")
 
 
-def test_what_cannot_be_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_pieces() -> None:
     with pytest.raises(DataError, match="no text"):
         PieceUnits.from_texts(["", " ?! "], size=300)
     with pytest.raises(ConfigError, match=r"units\.size: 3 pieces cannot write the 4 .* say at least 5"):
         PieceUnits.from_texts(["abcd"], size=3)
     with pytest.raises(ValueError, match=r"units\.size must be above 0, not 0"):
         UnitsConfig(kind="pieces", size=0)
-    real = builtins.__import__
 
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "sentencepiece":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+@pytest.mark.usefixtures("no_sentencepiece")
+def test_only_training_asks_for_sentencepiece() -> None:
     with pytest.raises(ConfigError, match=r"pip install 'asr_lstm\[sentencepiece\]'"):
         PieceUnits.from_texts(["abcd"], size=300)
     assert HAND_MADE.encode("ab") == [4]  # a trained model needs none

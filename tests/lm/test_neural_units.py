@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -91,15 +89,8 @@ def test_saved_units_are_the_same_when_loaded(kind: str, tmp_path: Path) -> None
     assert loaded.encode(text).tolist() == units.encode(text).tolist()
 
 
-def test_without_sentencepiece_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "sentencepiece":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+@pytest.mark.usefixtures("no_sentencepiece")
+def test_without_sentencepiece_one_line_says_how_to_get_it() -> None:
     with pytest.raises(ConfigError, match=r"pip install .*sentencepiece"):
         piece_units("the cat", 10)
 
