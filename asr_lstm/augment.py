@@ -37,10 +37,12 @@ Samples = NDArray[np.float32]
 class AugmentConfig:
     """What is done to training data, and to nothing else.
 
-    In this order: edges (trim and pause), speed, equaliser, room, noise, gain, telephone, vocal tract, masks. All but
-    the masks are for audio.
+    In this order: splice, edges (trim and pause), speed, equaliser, room, noise, gain, telephone, vocal tract, masks.
+    All but the masks are for audio.
 
     Attributes:
+        splice: share of utterances put together anew from runs of words of the same speaker, so that sentences are not
+            learned by heart. Where words are, the model says that training begins from; of no effect without one.
         trim: at most this share is cut from each end, as in recordings that begin or end too late or too soon.
             Where the rest is too short for the transcript, CTC passes over it.
         pause: at most so many seconds of faint noise are put before and after.
@@ -65,6 +67,7 @@ class AugmentConfig:
         time_share: at most this share of an utterance in one stretch.
     """
 
+    splice: float = 0.0
     trim: float = 0.0
     pause: float = 0.0
     speed: float = 0.1
@@ -93,7 +96,7 @@ class AugmentConfig:
         for name in ("frequency_masks", "time_masks", "time_width", "pause", "equaliser_db"):
             if getattr(self, name) < 0:
                 raise ValueError(f"augment.{name} must not be below 0, but is {getattr(self, name)}")
-        for name in ("room", "noise", "gain", "telephone", "frequency_width", "time_share"):
+        for name in ("splice", "room", "noise", "gain", "telephone", "frequency_width", "time_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in 0 .. 1, not {getattr(self, name)}")
         for name in ("room_seconds", "noise_db", "gain_db"):
@@ -110,7 +113,17 @@ class AugmentConfig:
     @property
     def beyond_speed(self) -> list[str]:
         """The effects on audio that are switched on, but for the speed, which is on unless switched off."""
-        names = ("trim", "pause", "equaliser_db", "vocal_tract", "room", "noise", "gain", "telephone")
+        names = (
+            "splice",
+            "trim",
+            "pause",
+            "equaliser_db",
+            "vocal_tract",
+            "room",
+            "noise",
+            "gain",
+            "telephone",
+        )
         return [name for name in names if getattr(self, name)]
 
 

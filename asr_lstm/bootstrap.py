@@ -87,6 +87,7 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
         bootstrap=BootstrapConfig(),
         augment=replace(
             recipe.augment,
+            splice=0.0,  # each sentence is heard but a few times
             speed=max(recipe.augment.speed, SPEED),
             vocal_tract=max(recipe.augment.vocal_tract, VOCAL_TRACT),
         ),

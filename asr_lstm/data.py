@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 # What is done to the waveform (samples,) of a training utterance, by its seed; `asr_lstm.augment` makes one.
 Augmentation = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 
+# What takes the place of a training utterance, by its index and seed: (samples,) and transcript, or None for itself;
+# `asr_lstm.splice` makes one.
+Splice = Callable[[int, int], tuple[NDArray[np.float32], str] | None]
+
 # 16-bit steps in [-1, 1]: what most recordings hold anyway, at half the memory of float32.
 _INT16_SCALE = 32767.0
 
@@ -88,6 +92,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
         lenient: pass over characters that the units lack, in data from which nothing is learned (they
             still count as errors where references are scored).
         phones: of the words, to learn beside; None for none.
+        splice: of several utterances, before `augment`; for audio only.
 
     Raises:
         DataError: a transcript that the units cannot write, unless `lenient`.
@@ -102,6 +107,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
         augment: Augmentation | None = None,
         lenient: bool = False,
         phones: Phones | None = None,
+        splice: Splice | None = None,
     ) -> None:
         self.utterances = utterances
         self.units = units
@@ -111,6 +117,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
         self.load = load
         self.augment = augment
         self.phones = phones
+        self.splice = splice
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -118,18 +125,18 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
     def __getitem__(self, draw: Draw) -> Example | Unreadable:
         try:
             utterance = self.utterances[draw.index]
-            inputs = self.load(utterance)
+            spliced = self.splice(draw.index, draw.seed) if self.splice else None
+            inputs, text = spliced or (self.load(utterance), self._text(utterance))
         except _READING_ERRORS as error:
             return Unreadable(draw.index, " ".join(str(error).split()) or type(error).__name__)
         if self.augment is not None:
             inputs = self.augment(inputs, draw.seed)
-        phones = self.phones.encode(utterance.text) if self.phones else []
-        return Example(torch.as_tensor(inputs), self.encode(utterance), draw, phones)
+        # Made when they are wanted, for a million lists of ids fill a memory.
+        phones = self.phones.encode(text) if self.phones else []
+        return Example(torch.as_tensor(inputs), self.units.encode(text, where=utterance.id), draw, phones)
 
-    def encode(self, utterance: Utterance) -> list[int]:
-        """The ids of an utterance's units; made when they are wanted, for a million lists of them fill a memory."""
-        text = self.units.known(utterance.text) if self.lenient else utterance.text
-        return self.units.encode(text, where=utterance.id)
+    def _text(self, utterance: Utterance) -> str:
+        return self.units.known(utterance.text) if self.lenient else utterance.text
 
 
 class SpeechData(lightning.LightningDataModule):
@@ -145,6 +152,7 @@ class SpeechData(lightning.LightningDataModule):
         seed: of the run.
         accumulate: batches of each process that make one update.
         phones: of the words of the training data, to learn beside; None for none.
+        splice: of several training utterances; None for each as it was said.
         fade: epochs in which synthetic speech fades, as in `asr_lstm.fading`; 0 for never.
 
     Raises:
@@ -164,11 +172,12 @@ class SpeechData(lightning.LightningDataModule):
         seed: int,
         accumulate: int = 1,
         phones: Phones | None = None,
+        splice: Splice | None = None,
         fade: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
-        self.train_set = UtteranceDataset(train, units, load, augment=augment, phones=phones)
+        self.train_set = UtteranceDataset(train, units, load, augment=augment, phones=phones, splice=splice)
         self.dev_set = UtteranceDataset(dev, units, load, lenient=True)
         self.sampler = EpochSampler(
             durations_of(train),

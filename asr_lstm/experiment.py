@@ -135,6 +135,8 @@ class Experiment:
         unused = () if recipe.phones.share else ("phones",)  # models of before there were any stand
         for name in ("corpus", "environment", "decoding", "bootstrap", "minutes", *unused):
             del sections[name]
+        if not recipe.augment.splice:  # the same
+            del sections["augment"]["splice"]
         if recipe.units.kind != "pieces":  # the same
             del sections["units"]["size"]
         for section, name in _NOT_THE_MODEL:

@@ -29,6 +29,7 @@ from asr_lstm.phones import Phones, make_phones
 from asr_lstm.preflight import Preflight, check_training_data
 from asr_lstm.progress import ProgressReport
 from asr_lstm.schedule import choose_precision, torch_device
+from asr_lstm.splice import Splicer, find_words
 from asr_lstm.training import CTCTraining
 from asr_lstm.unit_kinds import make_units
 from asr_lstm.units import Units
@@ -87,6 +88,7 @@ def set_up(
         seed=recipe.seed,
         accumulate=recipe.training.accumulate,
         phones=phones,
+        splice=_make_splicer(recipe, preflight.kept, load) if recipe.augment.splice else None,
         fade=recipe.bootstrap.fading_epochs,
     )
     task = CTCTraining(
@@ -139,6 +141,18 @@ def _first_model(recipe: Recipe, units: Units, phones: Phones | None, inputs: It
             bundle=recipe.training.init,
         )
     return model
+
+
+def _make_splicer(recipe: Recipe, utterances: Sequence[Utterance], load: Loader) -> Splicer | None:
+    """What puts training utterances together anew, by the words that the model training begins from hears in them."""
+    if not recipe.training.init:
+        log.warning(
+            "augment.splice: without a model to begin from (bootstrap.hours, training.init) nothing says where words "
+            "are; each utterance is heard as it was said"
+        )
+        return None
+    words = find_words(utterances, model=recipe.training.init)
+    return Splicer(utterances, words, load=load, rate=recipe.features.rate, share=recipe.augment.splice)
 
 
 def make_callbacks(recipe: Recipe, task: CTCTraining, keeper: Checkpointer) -> list[Callback]:

@@ -97,6 +97,7 @@ GROUPS = [
         "study",
         "study_page",
         "set_up",
+        "splice",
         "fit",
         "stages",
         "experiment",

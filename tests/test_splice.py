@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from rich.console import Console
+
+from asr_lstm.alignment import TimedSpan
+from asr_lstm.batching import Draw, Example
+from asr_lstm.config import CorpusConfig, Recipe
+from asr_lstm.data import UtteranceDataset
+from asr_lstm.errors import ConfigError
+from asr_lstm.manifest import Utterance
+from asr_lstm.set_up import set_up
+from asr_lstm.splice import Splicer, cut_between, find_words
+from asr_lstm.units import CharacterUnits, Normaliser
+
+RATE = 8000
+WORD, PAUSE = 0.2, 0.05  # seconds
+WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
+PITCHES = {word: 400.0 + 200 * number for number, word in enumerate(WORDS)}
+SENTENCES = {
+    "anna": ["one two three", "four one two three one", "five"],
+    "bert": ["six seven", "seven six seven six"],
+}
+UTTERANCES = [
+    Utterance(Path(f"{speaker}{number}.wav"), text, 1.0, speaker=speaker)
+    for speaker, texts in SENTENCES.items()
+    for number, text in enumerate(texts)
+]
+
+
+def sung(utterance: Utterance) -> np.ndarray:
+    """Synthetic: each word is a tone of its own pitch, and a pause."""
+    time = np.arange(round(WORD * RATE)) / RATE
+    pause = np.zeros(round(PAUSE * RATE))
+    words = [
+        np.append(0.3 * np.sin(2 * np.pi * PITCHES[word] * time), pause) for word in utterance.text.split()
+    ]
+    return np.concatenate(words).astype(np.float32)
+
+
+def spans(utterance: Utterance) -> list[TimedSpan]:
+    """Where CTC would see the words: within them, and not to their ends."""
+    begins = [number * (WORD + PAUSE) for number in range(len(utterance.text.split()))]
+    return [
+        TimedSpan(word, begin + 0.03, begin + 0.15, 1.0)
+        for word, begin in zip(utterance.text.split(), begins, strict=True)
+    ]
+
+
+def heard(audio: np.ndarray) -> list[str]:
+    """The words of some audio, by the strongest pitch of each stretch of sound."""
+    edges = np.flatnonzero(np.diff(np.append([False], loudness(audio) > 0.05), append=False)) + 1
+    words = []
+    for start, end in edges.reshape(-1, 2):
+        spectrum = np.abs(np.fft.rfft(audio[start:end], n=RATE))
+        words.append(min(PITCHES, key=lambda word: abs(PITCHES[word] - float(spectrum.argmax()))))
+    return words
+
+
+def loudness(audio: np.ndarray) -> np.ndarray:
+    """Mean modulus over 6 ms."""
+    mean: np.ndarray = np.convolve(np.abs(audio), np.ones(48) / 48, "same")
+    return mean
+
+
+def splicer(share: float = 1.0, utterances: list[Utterance] = UTTERANCES) -> Splicer:
+    return Splicer(utterances, [spans(row) for row in utterances], load=sung, rate=RATE, share=share)
+
+
+def test_the_text_is_what_is_heard_and_of_one_speaker() -> None:
+    made = set()
+    for index, row in enumerate(UTTERANCES):
+        for seed in range(50):
+            spliced = splicer()(index, seed)
+            if len(row.text.split()) == 1:
+                assert spliced is None
+                continue
+            assert spliced
+            audio, text = spliced
+            assert audio.dtype == np.float32
+            assert len(text.split()) == len(row.text.split())
+            assert set(text.split()) <= set(" ".join(SENTENCES[row.speaker or ""]).split())
+            assert heard(audio) == text.split()
+            made.add(text)
+    assert len(made) > 60
+    assert len(made & {row.text for row in UTTERANCES}) < 10
+
+
+def test_pieces_are_runs_of_words_that_were_said_together() -> None:
+    together = sum("three one" in (splicer()(1, seed) or (0, ""))[1] for seed in range(200))
+    apart = sum("three four" in (splicer()(1, seed) or (0, ""))[1] for seed in range(200))
+    assert together > 2 * apart > 0
+
+
+def test_nothing_clicks_where_pieces_meet() -> None:
+    loud = [replace(row, text=row.text) for row in UTTERANCES]
+
+    def hum(utterance: Utterance) -> np.ndarray:
+        return np.full(len(sung(utterance)), 0.5, np.float32)
+
+    made = Splicer(loud, [spans(row) for row in loud], load=hum, rate=RATE, share=1.0)(1, 3)
+    assert made
+    assert np.abs(np.diff(made[0])).max() < 0.02
+    assert made[0][0] == made[0][-1] == 0
+
+
+def test_the_share_of_seeds_is_spliced_and_each_seed_always_alike() -> None:
+    some = splicer(0.3)
+    made = [some(1, seed) for seed in range(400)]
+    assert 0.2 < sum(one is not None for one in made) / 400 < 0.4
+    again = [splicer(0.3)(1, seed) for seed in range(400)]
+    for one, other in zip(made, again, strict=True):
+        assert (one is None) == (other is None)
+        if one and other:
+            assert one[1] == other[1]
+            np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_an_utterance_of_no_known_speaker_or_words_stays_as_it_was() -> None:
+    nobody = [replace(row, speaker=None) for row in UTTERANCES]
+    assert not any(splicer(utterances=nobody)(1, seed) for seed in range(20))
+    unknown = Splicer(UTTERANCES, [()] * len(UTTERANCES), load=sung, rate=RATE, share=1.0)
+    assert not any(unknown(1, seed) for seed in range(20))
+
+
+def test_cuts_are_the_quietest_places_between_words() -> None:
+    draw = np.random.default_rng(1)
+    audio = draw.standard_normal(8000).astype(np.float32) * 0.1
+    audio[2500:2900] *= 0.01
+    words = [TimedSpan("a", 0.1, 0.25, 1.0), TimedSpan("b", 0.4, 0.5, 1.0), TimedSpan("c", 0.5, 0.6, 1.0)]
+    cuts = cut_between(audio, words, rate=8000)
+    assert cuts[0] == 0
+    assert cuts[-1] == 8000
+    energies = [np.square(audio[place - 80 : place + 80]).sum() for place in range(1840, 3361)]
+    assert cuts[1] == 1840 + int(np.argmin(energies))
+    assert 3840 <= cuts[2] <= 4160
+
+
+def test_a_data_set_learns_what_the_spliced_words_say() -> None:
+    units = CharacterUnits.from_texts([row.text for row in UTTERANCES], Normaliser())
+    own = UtteranceDataset(UTTERANCES, units, sung, splice=splicer(0.5))
+    for seed in range(20):
+        example = own[Draw(1, seed)]
+        assert isinstance(example, Example)
+        assert units.decode(example.units).split() == heard(example.inputs.numpy())
+
+
+def test_words_are_where_the_model_hears_them(
+    tmp_path: Path, tiny_bundle: Path, synthetic_speech: Callable, synthetic_texts: list[str]
+) -> None:
+    path = tmp_path / "said.wav"
+    text = next(text for text in synthetic_texts if " " in text)
+    soundfile.write(path, synthetic_speech(text, seed=1), RATE)
+    row = Utterance(path, text, soundfile.info(path).duration)
+    found, none = find_words([row, replace(row, id="other", text="ÿ")], model=tiny_bundle)
+    assert [word.text for word in found] == text.split()
+    assert none == ()
+    with pytest.raises(ConfigError, match="nowhere"):
+        find_words([row], model="nowhere")
+
+
+def test_without_a_model_to_begin_from_nothing_is_spliced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe("none", CorpusConfig("x"))
+    recipe = replace(recipe, augment=replace(recipe.augment, splice=0.5))
+    rows = UTTERANCES[:2]
+    with caplog.at_level(logging.WARNING):
+        _, data, _ = set_up(
+            recipe, train=rows, dev=rows, load=sung, logs=tmp_path, console=Console(quiet=True)
+        )
+    assert "augment.splice" in caplog.text
+    assert data.train_set.splice is None
