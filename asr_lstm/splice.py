@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.alignment import Alignment, TimedSpan, align_manifest
+from asr_lstm.alignment import Alignment, AlignmentFailure, TimedSpan, align_manifest
 from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Loader, Utterance
 
@@ -117,7 +118,7 @@ def cut_between(audio: Samples, words: Sequence[TimedSpan], *, rate: int) -> lis
 
 
 def find_words(utterances: Sequence[Utterance], *, model: str | Path) -> list[Sequence[TimedSpan]]:
-    """Where a model hears the words of utterances; none of one whose text it cannot align.
+    """Where a model hears the words of utterances, as their transcripts write them; none of one that it cannot align.
 
     Raises:
         ConfigError: the model cannot be loaded, or has units that don't say where words part.
@@ -126,4 +127,11 @@ def find_words(utterances: Sequence[Utterance], *, model: str | Path) -> list[Se
         found = align_manifest(model=Path(model), utterances=utterances)
     except ValueError as error:
         raise ConfigError(f"augment.splice: {model}: {error}; say 0") from error
-    return [one.words if isinstance(one, Alignment) else () for one in found]
+    return [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]
+
+
+def _as_written(text: str, found: Alignment | AlignmentFailure) -> Sequence[TimedSpan]:
+    """The words of a transcript with their places; none where the model's normaliser makes others of them."""
+    if isinstance(found, AlignmentFailure) or len(found.words) != len(text.split()):
+        return ()
+    return [replace(span, text=word) for span, word in zip(found.words, text.split(), strict=True)]

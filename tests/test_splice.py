@@ -159,9 +159,15 @@ def test_words_are_where_the_model_hears_them(
     text = next(text for text in synthetic_texts if " " in text)
     soundfile.write(path, synthetic_speech(text, seed=1), RATE)
     row = Utterance(path, text, soundfile.info(path).duration)
-    found, none = find_words([row, replace(row, id="other", text="ÿ")], model=tiny_bundle)
+    loud = replace(row, id="loud", text=text.upper())
+    found, same, lacking, more = find_words(
+        [row, loud, replace(row, id="lacking", text="ÿ"), replace(row, id="more", text=f"{text} -")],
+        model=tiny_bundle,
+    )
     assert [word.text for word in found] == text.split()
-    assert none == ()
+    assert [word.text for word in same] == text.upper().split()
+    assert [word.start for word in same] == [word.start for word in found]
+    assert lacking == more == ()
     with pytest.raises(ConfigError, match="nowhere"):
         find_words([row], model="nowhere")
 
