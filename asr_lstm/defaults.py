@@ -28,7 +28,7 @@ _PASSES = 2.2
 # Recordings heard less often than this cannot be learned by heart; up to the second number hardly.
 _FEW_PASSES, _SOME_PASSES, _MANY_PASSES = 4, 12, 30
 _TELEPHONE_RATE, _RATE = 8000, 16_000
-_LITTLE_HOURS = 1.0
+_LITTLE_HOURS, _SOME_HOURS = 1.0, 2.0
 # From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
 _MANY_HOURS = 10.0
 _VERY_MANY_HOURS = 50.0
@@ -141,7 +141,11 @@ def choose_recipe(
         Choice("data.batch_seconds", batch_seconds, _why_batches(batch_seconds)),
         Choice("training.epochs", epochs, "at most; the schedule is planned to end on time"),
         Choice("training.patience", epochs, "the schedule runs to its end, and the best epoch is kept"),
-        Choice("training.learning_rate", _learning_rate(hidden, batch_seconds), f"for {hidden} units"),
+        Choice(
+            "training.learning_rate",
+            _learning_rate(hidden, batch_seconds, hours=speech.hours),
+            f"for {hidden} units",
+        ),
         *_average(updates),
         Choice("training.max_minutes", round(time, 2), f"of {minutes:g}"),
         Choice("training.device", "auto", "a GPU where there is one"),
@@ -269,30 +273,33 @@ def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
 def _batch_seconds(speech: Speech, *, gpu: bool) -> float:
     """Small where updates are what is short; see `_why_batches`.
 
-    yesno: 15 s batches 1.67 % WER, 12 s 0.83 %, 10 s none. speechocean762 and folder: 20 s. librispeech, the table of
-    single epochs: 12, 20 and 40 s end alike from 17 h on. 320 s for a GPU: recipes/librispeech/960h.yaml, not run.
+    yesno: 15 s batches 1.67 % WER, 12 s 0.83 %, 10 s none. folder: 20 s. speechocean762, run 17: an epoch of 40 s
+    batches teaches as much as one of 20 s, in three quarters of the time. librispeech, the table of single epochs:
+    12, 20 and 40 s end alike from 17 h on. 320 s for a GPU: recipes/librispeech/960h.yaml, not run.
     """
     if gpu and speech.hours >= _VERY_MANY_HOURS:
         return 320.0
     if speech.closed and speech.hours < _LITTLE_HOURS:
         return 10.0
-    return 20.0 if speech.hours < _MANY_HOURS else 40.0
+    return 20.0 if speech.hours < _SOME_HOURS else 40.0
 
 
 def _why_batches(batch_seconds: float) -> str:
     return "many updates, of which little speech has few" if batch_seconds <= 20 else "the least time an hour"
 
 
-def _learning_rate(hidden: int, batch_seconds: float) -> float:
-    """3e-3 for 96 units (digits); for 256, 1e-3 and batches of 20 s, 3e-3 and 40 s (librispeech, single epochs).
+def _learning_rate(hidden: int, batch_seconds: float, *, hours: float) -> float:
+    """3e-3 for 96 units (digits), and for 256 with much speech, which is soon over (librispeech, single epochs).
 
-    speechocean762, run 7 against 6: with 2e-3 an epoch teaches less until the rate falls, and the end is no better.
-
-    1e-3 for 640: recipes/librispeech/960h.yaml, not run.
+    For 256 and less speech 1e-3 with batches of 20 s, 1.4e-3 with 40 s. speechocean762, run 7 against 6: with 2e-3 and
+    20 s an epoch teaches less until the rate falls, and the end is no better; run 17 for 40 s. 1e-3 for 640:
+    recipes/librispeech/960h.yaml, not run.
     """
     if hidden > 256:
         return 1e-3
-    return 1e-3 if hidden == 256 and batch_seconds <= 20 else 3e-3
+    if hidden < 256 or hours >= _MANY_HOURS:
+        return 3e-3
+    return 1e-3 if batch_seconds <= 20 else 1.4e-3
 
 
 def _epochs(speech: Speech, *, batch_seconds: float) -> int:

@@ -40,7 +40,7 @@ EXTRAS = (
     (
         "synthetic",
         ("espeakng-loader>=0.2.4",),
-        "for the synthetic stand-in corpus, made where there is no LibriSpeech",
+        "for synthetic speech (`bootstrap`, the stand-in corpus) and for how words sound (`phones`)",
     ),
     (
         "sentencepiece",
