@@ -6,11 +6,13 @@ others. A sentence that nobody said has to be heard.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from asr_lstm.alignment import Alignment, AlignmentFailure, TimedSpan, align_manifest
 from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Loader, Utterance
+
+log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
@@ -28,6 +32,10 @@ _MOST_WORDS = 4
 _LEEWAY_SECONDS = 0.02
 _QUIET_SECONDS = 0.02  # over which energy is summed up where the quietest place is looked for
 _FADE_SECONDS = 0.005  # at both ends of a piece, against clicks
+# Mean confidence in an utterance's words below which nobody knows where they are. A model of 12 h of synthetic speech
+# has 0.15 or more in 95 % of real utterances, one that had learned nothing 0.02 to 0.05: what is cut by that one keeps
+# a training from ever learning.
+_LEAST_CONFIDENCE = 0.1
 
 
 class Splicer:
@@ -118,7 +126,9 @@ def cut_between(audio: Samples, words: Sequence[TimedSpan], *, rate: int) -> lis
 
 
 def find_words(utterances: Sequence[Utterance], *, model: str | Path) -> list[Sequence[TimedSpan]]:
-    """Where a model hears the words of utterances, as their transcripts write them; none of one that it cannot align.
+    """Where a model hears the words of utterances, as their transcripts write them.
+
+    There are none of an utterance that it cannot align, or in whose words it believes too little.
 
     Raises:
         ConfigError: the model cannot be loaded, or has units that don't say where words part.
@@ -127,11 +137,22 @@ def find_words(utterances: Sequence[Utterance], *, model: str | Path) -> list[Se
         found = align_manifest(model=Path(model), utterances=utterances)
     except ValueError as error:
         raise ConfigError(f"augment.splice: {model}: {error}; say 0") from error
-    return [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]
+    words = [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]
+    if 2 * sum(map(bool, words)) < len(words):
+        log.warning(
+            "augment.splice: of %d utterances %s hears the words of %d only; the others are heard as they were said. "
+            "Begin from a model that has learned more (more bootstrap.hours)",
+            len(words),
+            model,
+            sum(map(bool, words)),
+        )
+    return words
 
 
 def _as_written(text: str, found: Alignment | AlignmentFailure) -> Sequence[TimedSpan]:
     """The words of a transcript with their places; none where the model's normaliser makes others of them."""
-    if isinstance(found, AlignmentFailure) or len(found.words) != len(text.split()):
+    if isinstance(found, AlignmentFailure) or not found.words or len(found.words) != len(text.split()):
+        return ()
+    if fmean(span.confidence for span in found.words) < _LEAST_CONFIDENCE:
         return ()
     return [replace(span, text=word) for span, word in zip(found.words, text.split(), strict=True)]

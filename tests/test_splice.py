@@ -159,6 +159,8 @@ def test_words_are_where_the_model_hears_them(
     text = next(text for text in synthetic_texts if " " in text)
     soundfile.write(path, synthetic_speech(text, seed=1), RATE)
     row = Utterance(path, text, soundfile.info(path).duration)
+    unlikely = replace(row, id="unlikely", text=text.translate(str.maketrans("abcde", "eabcd")))
+    assert find_words([unlikely], model=tiny_bundle) == [()]
     loud = replace(row, id="loud", text=text.upper())
     found, same, lacking, more = find_words(
         [row, loud, replace(row, id="lacking", text="ÿ"), replace(row, id="more", text=f"{text} -")],
