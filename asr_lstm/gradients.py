@@ -48,8 +48,8 @@ def gradient_reach(model: Recogniser, inputs: Tensor, lengths: Tensor) -> list[T
         lengths: (1,)
 
     Returns:
-        for each layer (frames,): the norm of the gradient, with respect to that layer's input at each frame, of a
-        random direction of the encoder's last output. The last number is that of the last frame itself.
+        for each layer (frames of its input,): the norm of the gradient, with respect to that layer's input at each
+        frame, of a random direction of the encoder's last output. The last number is that of the last frame itself.
     """
     met: list[Tensor] = []
 
@@ -65,7 +65,8 @@ def gradient_reach(model: Recogniser, inputs: Tensor, lengths: Tensor) -> list[T
     try:
         with torch.enable_grad():
             features, lengths = model.front_end(inputs, lengths)
-            last = model.encoder(features, lengths)[0, int(lengths[0]) - 1]
+            counts = model.encoder.output_lengths(lengths)  # fewer than of the input, with a time reduction
+            last = model.encoder(features, lengths)[0, int(counts[0]) - 1]
     finally:
         for hook in hooks:
             hook.remove()
@@ -81,7 +82,7 @@ class GradientWatch(Callback):
     of 0, and all but 0 where a layer has forgotten. Watching changes nothing: weights come out the same to the bit.
 
     Args:
-        frame_seconds: length of one frame of the encoder.
+        frame_seconds: length of one frame that the encoder hears; its layers after a time reduction have longer ones.
         norm_every: updates from one measurement of norms to the next.
         reach_every: the same of reach.
     """
@@ -119,8 +120,9 @@ class GradientWatch(Callback):
     def _at_distances(self, reach: list[Tensor]) -> dict[str, float]:
         values = {}
         for layer, norms in enumerate(reach):
+            frame_seconds = self.frame_seconds * round(len(reach[0]) / len(norms))
             for seconds in REACH_SECONDS:
-                place = len(norms) - 1 - round(seconds / self.frame_seconds)
+                place = len(norms) - 1 - round(seconds / frame_seconds)
                 if place >= 0:
                     share = norms[place] / norms[-1].clamp_min(torch.finfo(norms.dtype).tiny)
                     values[f"reach/layers.{layer}/{seconds:g}s"] = float(share)

@@ -69,12 +69,15 @@ def make(
     workers: int = 0,
     unreadable: Path | None = None,
     phones: Phones | None = None,
+    time_reduction: tuple[int, ...] = (),
     **training: Any,
 ) -> tuple[CTCTraining, SpeechData]:
     lightning.seed_everything(SEED, verbose=False)
     units = CharacterUnits(list(LETTERS), Normaliser())
     features = FeatureConfig(kind="frames", dims=len(LETTERS) + 1, stack=1, hop_ms=10)
-    encoder = EncoderConfig(layers=2, hidden=8, layer_dropout=dropout, state_dropout=dropout)
+    encoder = EncoderConfig(
+        layers=2, hidden=8, layer_dropout=dropout, state_dropout=dropout, time_reduction=time_reduction
+    )
     augment = AugmentConfig(frequency_masks=1, time_masks=1) if dropout else None
     config = TrainingConfig(epochs=EPOCHS, learning_rate=0.02, **training)
     data = SpeechData(

@@ -82,6 +82,25 @@ def test_watching_writes_and_changes_nothing() -> None:
     assert all(0 <= value < 100 for _, row in reach for value in row.values())
 
 
+def test_reach_knows_that_layers_after_a_time_reduction_have_longer_frames() -> None:
+    book = Notebook()
+    task, data = small.make(time_reduction=(2,))
+    reach: list[list[torch.Tensor]] = []
+
+    class Watch(GradientWatch):
+        def _at_distances(self, norms: list[torch.Tensor]) -> dict[str, float]:
+            reach.append(norms)
+            return super()._at_distances(norms)
+
+    small.train(task, data, Watch(0.05, norm_every=100, reach_every=1), logger=book)
+    rows = [row for _, row in book.rows if "reach/layers.0/0.1s" in row]
+    assert rows
+    for row, (first, second) in zip(rows, reach, strict=True):
+        assert len(second) == -(-len(first) // 2)
+        assert row["reach/layers.0/0.1s"] == pytest.approx(float(first[-3] / first[-1]))
+        assert row["reach/layers.1/0.1s"] == pytest.approx(float(second[-2] / second[-1]))
+
+
 def test_norms_are_those_before_clipping() -> None:
     book = Notebook()
     task, data = small.make(gradient_clip=1e-6)
