@@ -101,6 +101,11 @@ class Recipe:
             time_strides(self.features.stack)
         if self.training.intermediate or self.phones.share:
             middle_layer(self.encoder.layers)
+        elif self.encoder.self_conditioning:
+            raise ValueError(
+                "encoder.self_conditioning needs phones.share or training.intermediate: "
+                "nothing else teaches the middle layer what it is to believe in"
+            )
 
 
 def recipe_parser(prog: str = "asr-lstm recipe FOLDER") -> ArgumentParser:

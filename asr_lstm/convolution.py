@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -107,10 +108,10 @@ class ConvolvedLSTM(VariationalLSTM):
         return super().forward(self.convolution(inputs, lengths), lengths)
 
     def forward_with_layer(
-        self, inputs: Tensor, lengths: Tensor, *, layer: int
+        self, inputs: Tensor, lengths: Tensor, *, layer: int, feed: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `VariationalLSTM.forward_with_layer`."""
-        return super().forward_with_layer(self.convolution(inputs, lengths), lengths, layer=layer)
+        return super().forward_with_layer(self.convolution(inputs, lengths), lengths, layer=layer, feed=feed)
 
     def forward_with_states(
         self, inputs: Tensor, lengths: Tensor | None = None, *, states: States | None = None

@@ -66,7 +66,7 @@ def gradient_reach(model: Recogniser, inputs: Tensor, lengths: Tensor) -> list[T
         with torch.enable_grad():
             features, lengths = model.front_end(inputs, lengths)
             counts = model.encoder.output_lengths(lengths)  # fewer than of the input, with a time reduction
-            last = model.encoder(features, lengths)[0, int(counts[0]) - 1]
+            last = model.encode(features, lengths)[0, int(counts[0]) - 1]
     finally:
         for hook in hooks:
             hook.remove()

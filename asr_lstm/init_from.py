@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,29 +57,45 @@ def initialise(
             "say in the recipe what the bundle has, or leave training.init out"
         )
     model.encoder.load_state_dict(old.model.encoder.state_dict())
-    taken = [_copy_rows("units", model.head, _symbols(units), old.model.head, _symbols(old.units))]
+    same = _common_rows(_symbols(units), _symbols(old.units))
+    taken = [f"{len(same)} of {len(units)} units; {_changes(_symbols(units), _symbols(old.units))}"]
+    _copy_rows(model.head, old.model.head, same)
     if model.phone_head is not None and old.model.phone_head is not None:
-        taken.append(_copy_rows("phones", model.phone_head, phones, old.model.phone_head, old.phones))
+        same = _common_rows(phones, old.phones)
+        taken.append(f"{len(same)} of {len(phones) + 1} phones; {_changes(phones, old.phones)}")
+        _copy_rows(model.phone_head, old.model.phone_head, same)
+    if (model.phone_head is None) == (old.model.phone_head is None):
+        _copy_conditioning(model, old.model, same)
     log.info("began from %s: its encoder and %s", bundle, "; ".join(taken))
 
 
-def _copy_rows(
-    what: str, head: nn.Linear, symbols: Sequence[str], old: nn.Linear, old_symbols: Sequence[str]
-) -> str:
-    """Copy the rows of the blank and of the symbols that both have, and say which they are."""
+def _common_rows(symbols: Sequence[str], old_symbols: Sequence[str]) -> dict[int, int]:
+    """The rows of the blank and of the symbols that both have: here, and there."""
     rows = {symbol: row for row, symbol in enumerate(old_symbols, start=1)}
-    kept, new = [(BLANK, BLANK)], []
-    for row, symbol in enumerate(symbols, start=1):
-        if symbol in rows:
-            kept.append((row, rows.pop(symbol)))
-        else:
-            new.append(symbol)
-    here, there = (list(column) for column in zip(*kept, strict=True))
+    shared = {row: rows[symbol] for row, symbol in enumerate(symbols, start=1) if symbol in rows}
+    return {BLANK: BLANK, **shared}
+
+
+def _changes(symbols: Sequence[str], old_symbols: Sequence[str]) -> str:
+    new = [symbol for symbol in symbols if symbol not in set(old_symbols)]
+    gone = [symbol for symbol in old_symbols if symbol not in set(symbols)]
+    added, left_out = (" ".join(map(repr, names)) or "none" for names in (new, gone))
+    return f"new: {added}; left out: {left_out}"
+
+
+def _copy_rows(head: nn.Linear, old: nn.Linear, rows: Mapping[int, int]) -> None:
+    here, there = list(rows), list(rows.values())
     with torch.no_grad():
         head.weight[here] = old.weight[there]
         head.bias[here] = old.bias[there]
-    added, left_out = (" ".join(map(repr, names)) or "none" for names in (new, rows))
-    return f"{len(kept)} of {len(symbols) + 1} {what}; new: {added}; left out: {left_out}"
+
+
+def _copy_conditioning(model: Recogniser, old: Recogniser, rows: Mapping[int, int]) -> None:
+    """What later layers hear of each symbol that both have; of others they begin with nothing."""
+    if model.conditioning is None or old.conditioning is None:
+        return
+    with torch.no_grad():
+        model.conditioning.weight[:, list(rows)] = old.conditioning.weight[:, list(rows.values())]
 
 
 def bundle_digest(bundle: str | Path) -> str:

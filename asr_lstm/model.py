@@ -45,6 +45,8 @@ class EncoderConfig:
         reduction: `concat` puts such frames side by side, `take` takes the first of them.
         convolution: channels of two layers of 3 x 3 convolution over time and bands, such as 16, that hear the frames
             which `features.stack` joined, instead of the first LSTM layer; 0 for none.
+        self_conditioning: let the layers above the middle one hear which phones it believes in, or units where
+            there are no phones. Needs their loss in training, `phones.share` or `training.intermediate`.
     """
 
     layers: int = 3
@@ -67,6 +69,7 @@ class EncoderConfig:
     time_reduction: tuple[int, ...] = ()
     reduction: Literal["concat", "take"] = "concat"
     convolution: int = 0
+    self_conditioning: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "time_reduction", tuple(self.time_reduction))  # YAML gives a list
@@ -78,6 +81,8 @@ class EncoderConfig:
         try:
             with torch.device("meta"):  # nothing is computed: the stack itself says what does not go together
                 make_encoder(1, self)
+            if self.self_conditioning:
+                middle_layer(self.layers, needed_by="encoder.self_conditioning")
         except ValueError as error:
             raise ValueError(f"encoder.{error}") from None
 
@@ -91,6 +96,7 @@ def make_encoder(dims: int, encoder: EncoderConfig, *, stack: int = 1) -> Variat
     """The stack of a configuration, over features of so many dims, `stack` frames joined into one."""
     options: dict[str, Any] = asdict(encoder)
     hidden, channels = options.pop("hidden"), options.pop("convolution")
+    options.pop("self_conditioning")  # which the recogniser does: it has the phones
     if channels:
         return ConvolvedLSTM(dims, hidden, channels=channels, stack=stack, **options)
     return VariationalLSTM(dims, hidden, **options)
@@ -124,6 +130,10 @@ class Recogniser(nn.Module):
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = nn.Linear(self.encoder.output_size, units)
         self.phone_head = nn.Linear(self.encoder.output_size, phones) if phones else None
+        self.conditioning: nn.Linear | None = None
+        if encoder.self_conditioning:
+            self.conditioning = nn.Linear(phones or units, self.encoder.output_size, bias=False)
+            nn.init.zeros_(self.conditioning.weight)  # at first nothing is said
 
     @property
     def time_factor(self) -> int:
@@ -182,27 +192,66 @@ class Recogniser(nn.Module):
             features = self.spec_augment(features, lengths, seeds)
         counts = self.encoder.output_lengths(lengths)
         if not middle and not phones:
-            return [(self._logits(self.encoder(features, lengths)), counts)]
-        layer = middle_layer(len(self.encoder.layers))
-        last, lower, lower_counts = self.encoder.forward_with_layer(features, lengths, layer=layer)
+            return [(self._logits(self.encode(features, lengths)), counts)]
+        last, lower, lower_counts = self._encode_with_middle(features, lengths)
         outputs = [(self._logits(last), counts)]
         lower = self.dropout(lower)
         heads = [head for head, asked in ((self.head, middle), (self.phone_head, phones)) if asked and head]
         return outputs + [(head(lower), lower_counts) for head in heads]
+
+    def encode(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """What the last layer gives, with `encoder.self_conditioning` after it was told of the middle one's beliefs.
+
+        With the outputs x of the middle layer, and Y of phones (or units) by an output layer, later layers hear
+
+            x + W softmax(Y x)
+
+        Source: Nozaki & Komatsu 2021, "Relaxing the Conditional Independence Assumption of CTC-based ASR by
+        Conditioning on Intermediate Predictions" (arXiv 2104.02724), section 3, for units; with smaller units below
+        larger ones Higuchi et al. 2022, "Hierarchical Conditional End-to-End ASR with CTC" (arXiv 2110.04109).
+
+        Args:
+            features: (batch, frames, dims) of the front end.
+            lengths: (batch,) valid frames.
+
+        Returns:
+            (batch, frames, encoder.output_size), of n valid frames n / `time_factor`, rounded up; zeros beyond.
+        """
+        if self.conditioning is None:
+            hidden: Tensor = self.encoder(features, lengths)
+            return hidden
+        return self._encode_with_middle(features, lengths)[0]
+
+    def _encode_with_middle(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.encoder.forward_with_layer(
+            features,
+            lengths,
+            layer=middle_layer(len(self.encoder.layers)),
+            feed=None if self.conditioning is None else self._beliefs,
+        )
+
+    def _beliefs(self, rows: Tensor) -> Tensor:
+        """(frames, output_size) of the middle layer to what is added to them."""
+        assert self.conditioning is not None
+        head = self.head if self.phone_head is None else self.phone_head
+        added: Tensor = self.conditioning(head(rows).float().softmax(-1))
+        return added
 
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.head(self.dropout(hidden))
         return logits
 
 
-def middle_layer(layers: int) -> int:
+def middle_layer(layers: int, *, needed_by: str = "training.intermediate and phones.share") -> int:
     """The layer, from 0, that a loss of its own helps: the middle one; of an even number the lower.
+
+    Args:
+        layers: of the encoder.
+        needed_by: the settings that ask, for the error.
 
     Raises:
         ValueError: there is but one.
     """
     if layers < 2:
-        raise ValueError(
-            "training.intermediate and phones.share need encoder.layers of at least 2: below the last one"
-        )
+        raise ValueError(f"{needed_by}: encoder.layers must be at least 2, for one below the last")
     return (layers - 1) // 2

@@ -54,7 +54,7 @@ def sample_log_probs(
         for row, count in zip(features, counts.tolist(), strict=True):
             torch.manual_seed(seed)
             copies = row[:count].expand(samples, -1, -1)
-            hidden = model.encoder(copies, torch.full((samples,), count))
+            hidden = model.encode(copies, torch.full((samples,), count))
             logits = model.head(model.dropout(hidden))
             results.append(logits.float().log_softmax(-1))
     return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -171,7 +171,7 @@ class VariationalLSTM(nn.Module):
         return self._run(inputs, plan, states)
 
     def forward_with_layer(
-        self, inputs: Tensor, lengths: Tensor, *, layer: int
+        self, inputs: Tensor, lengths: Tensor, *, layer: int, feed: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, with what one of the layers gives, for a loss of its own.
 
@@ -179,6 +179,8 @@ class VariationalLSTM(nn.Module):
             inputs: (batch, frames, input_size).
             lengths: (batch,) valid frames.
             layer: from 0; frames are not yet reduced after it.
+            feed: makes of what this layer gives (valid frames of all sequences, output_size) what is added to it
+                for the layers after it, of the same shape.
 
         Returns:
             The outputs; those of the layer (batch, frames, output_size), zeros in the padding; and (batch,) the valid
@@ -190,8 +192,15 @@ class VariationalLSTM(nn.Module):
         if not 0 <= layer < len(self.layers):
             raise ValueError(f"layer must lie in 0 .. {len(self.layers) - 1}, not {layer}")
         met: list[tuple[Tensor, PackingPlan]] = []
-        outputs, _ = self._run(inputs, self._plan(inputs, lengths), None, met=met)
-        rows, plan = met[layer]
+
+        def meet(index: int, rows: Tensor, plan: PackingPlan) -> Tensor:
+            if index != layer:
+                return rows
+            met.append((rows, plan))
+            return rows if feed is None else rows + feed(rows).to(rows.dtype)
+
+        outputs, _ = self._run(inputs, self._plan(inputs, lengths), None, meet=meet)
+        [(rows, plan)] = met
         return outputs, unpack(rows, plan), plan.lengths[plan.rank.cpu()].to(lengths)
 
     @property
@@ -242,9 +251,9 @@ class VariationalLSTM(nn.Module):
         plan: PackingPlan,
         states: States | None,
         *,
-        met: list[tuple[Tensor, PackingPlan]] | None = None,
+        meet: Callable[[int, Tensor, PackingPlan], Tensor] | None = None,
     ) -> tuple[Tensor, States]:
-        """Run all layers; `met` is given what each of them gives, and its plan."""
+        """Run all layers; `meet` is given each one's number, rows and plan, and says what those after it hear."""
         if not isinstance(states, States | None):
             raise ValueError(f"states must be States(states, cells), not a {type(states).__name__}")
         if states is not None and not len(states.states) == len(states.cells) == len(self.layers):
@@ -264,8 +273,8 @@ class VariationalLSTM(nn.Module):
                 outputs, after = layer(rows, plan, before)
             last.append(after)
             rows = norm(shortcut(rows, outputs))
-            if met is not None:
-                met.append((rows, plan))
+            if meet is not None:
+                rows = meet(index, rows, plan)
             rows, plan = cast(TimeReduction, reduce)(rows, plan)
         state, cell = zip(*last, strict=True)
         return unpack(rows, plan), States(torch.stack(state), torch.stack(cell))
