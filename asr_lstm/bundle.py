@@ -36,7 +36,8 @@ class Bundle:
         features: the front end's configuration.
         encoder: the encoder's configuration.
         loader: dotted name of the function that reads an utterance for it.
-        phones: that its middle layer learned in training; nothing but another training has use for them.
+        phones: that its middle layer learned in training; but for `encoder.self_conditioning`, nothing else than
+            another training has use for them.
         tuned: what `asr-lstm tune` found for its decoders.
     """
 

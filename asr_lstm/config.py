@@ -104,7 +104,7 @@ class Recipe:
         elif self.encoder.self_conditioning:
             raise ValueError(
                 "encoder.self_conditioning needs phones.share or training.intermediate: "
-                "nothing else teaches the middle layer what it is to believe in"
+                "nothing else teaches the middle layer what it is to believe in; or say false"
             )
 
 

@@ -28,6 +28,7 @@ _PASSES = 2.2
 # Recordings heard less often than this cannot be learned by heart; up to the second number hardly.
 _FEW_PASSES, _SOME_PASSES, _MANY_PASSES = 4, 12, 30
 _TELEPHONE_RATE, _RATE = 8000, 16_000
+_LONGEST_STACK = 4  # frames of 10 ms
 _LITTLE_HOURS, _SOME_HOURS = 1.0, 2.0
 # From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
 _MANY_HOURS = 10.0
@@ -38,6 +39,7 @@ _SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 12.0
 _FEW_SYNTHETIC_HOURS = 6.0
 _REAL_SHARE = 0.85
 _SPEED, _SPEED_OF_WORDS = 0.1, 0.15
+_NEED_TWO_LAYERS = ("phones.share", "phones.lang", "encoder.self_conditioning", "encoder.time_reduction")
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,24 @@ class Choice:
     """A setting of a recipe, such as `encoder.hidden`, and in half a line why it is so."""
 
     setting: str
-    value: float | str
+    value: float | str | tuple[int, ...]
     reason: str
 
     @property
     def option(self) -> str:
         """The same on a command line."""
-        return f"--{self.setting}={self.value}"
+        return f"--{self.setting}={self._written}"
 
     @property
     def line(self) -> str:
         """The same for a reader."""
-        value = self.value if isinstance(self.value, str) else f"{self.value:g}"
-        return f"  {self.setting}: {value} ({self.reason})"
+        return f"  {self.setting}: {self._written} ({self.reason})"
+
+    @property
+    def _written(self) -> str:
+        if isinstance(self.value, tuple):
+            return str(list(self.value))
+        return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)
 
     def holds(self, recipe: Recipe) -> bool:
         """Whether the recipe has it so, and does not say otherwise."""
@@ -82,7 +89,7 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
     cores = torch.get_num_threads()
     choices = choose_recipe(speech, minutes=recipe.minutes, cores=cores, gpu=gpu, mute=_why_mute(speech.lang))
     if recipe.encoder.layers == 1:  # as was asked for: then there is no middle layer to learn phones
-        choices = [choice for choice in choices if not choice.setting.startswith("phones.")]
+        choices = [choice for choice in choices if choice.setting not in _NEED_TWO_LAYERS]
     speakers = f"{speech.speakers} speaker{'s' * (speech.speakers != 1)}"
     where = "a GPU" if gpu else f"{cores} core{'s' * (cores != 1)}"
     return choices, (
@@ -133,7 +140,7 @@ def choose_recipe(
     time = minutes * (_REAL_SHARE if bootstrap[0].value else 1.0)
     return [
         _units(speech),
-        *_features(speech),
+        *_features(speech, passes=passes),
         *_augment(speech, passes=passes),
         Choice("encoder.layers", layers, f"for {speech.hours:.2g} h, each heard about {passes:.0f} times"),
         Choice("encoder.hidden", hidden, "of each direction"),
@@ -166,12 +173,13 @@ def _units(speech: Speech) -> Choice:
     return Choice("units.kind", "characters", f"{speech.vocabulary} different words: they must be spelt")
 
 
-def _features(speech: Speech) -> list[Choice]:
+def _features(speech: Speech, *, passes: float) -> list[Choice]:
     """Rate and bands as recorded; frames as long as the fastest speech allows; single words are centred by level.
 
     Bands: digits and yesno have 40 at 8 kHz, all others 80 at 16 kHz. Frames: with words, 30 ms (digits). With
     characters two frames for each (the stand-in: 25 frames a second for 12 characters), since longer ones are quicker
-    (librispeech, runs 1 to 3), and for the fastest utterances, sped up, one at least, which CTC cannot do without.
+    (librispeech, runs 1 to 3), and for the fastest utterances, sped up, one at least, which CTC cannot do without. The
+    first layer has frames of 20 ms at most where recordings are heard more than a few times (speechocean762, run 19).
     Level: digits, third and fifth trial, together with equaliser, trim and pause.
     """
     narrow = speech.rate <= _TELEPHONE_RATE
@@ -182,15 +190,22 @@ def _features(speech: Speech) -> list[Choice]:
     if speech.closed:
         chosen.append(Choice("features.stack", 3, "30 ms a frame, for words"))
     else:
-        needed = max(2 * speech.pace, (1 + _SPEED) * speech.fastest)
-        stack = next((stack for stack in (4, 3, 2) if 100 / stack >= needed), 1)
+        stack = _stack(speech)
         reason = f"{10 * stack} ms a frame, for {speech.pace:.1f} characters a second"
         chosen.append(Choice("features.stack", stack, reason))
+        if stack == _LONGEST_STACK and passes >= _FEW_PASSES:
+            chosen[-1] = Choice("features.stack", stack // 2, f"{5 * stack} ms a frame in the first layer")
+            chosen.append(Choice("encoder.time_reduction", (2,), f"after it {reason}"))
     if speech.closed and speech.single_words:
         chosen.append(
             Choice("features.centre", "level", "a single word is known by the slope of its spectrum")
         )
     return chosen
+
+
+def _stack(speech: Speech) -> int:
+    needed = max(2 * speech.pace, (1 + _SPEED) * speech.fastest)
+    return next((stack for stack in (_LONGEST_STACK, 3, 2) if 100 / stack >= needed), 1)
 
 
 def _augment(speech: Speech, *, passes: float) -> list[Choice]:
@@ -359,12 +374,15 @@ def _bootstrap(speech: Speech, *, passes: float, core_minutes: float, mute: str)
 def _phones(speech: Speech, *, mute: str) -> list[Choice]:
     """Phones for the middle layer, where the language is said, up to 10 h of open text.
 
-    speechocean762, runs 6 and 5: after 12 epochs as good as without after 42. Not compared with more speech, nor in
-    languages that are written as they sound, where there is less to win.
+    speechocean762, runs 6 and 5: after 12 epochs as good as without after 42; run 18 for the layer above that hears
+    them. Not compared with more speech, nor in languages that are written as they sound, where there is less to win.
     """
     if speech.closed or speech.hours >= _MANY_HOURS or not speech.lang or mute:
         return []
     return [
         Choice("phones.share", 0.5, "of the loss: how words sound is learned before how they are spelt"),
         Choice("phones.lang", speech.lang, "as the recordings say"),
+        Choice(
+            "encoder.self_conditioning", True, "the last layer hears which phones the middle one believes in"
+        ),
     ]

@@ -40,8 +40,9 @@ class EncoderConfig:
         projection: size that the states are projected to; 0 for none.
         coupled_gates: the input gate is 1 - forget gate.
         shortcut: what leads past each layer but the first: none, residual or highway.
-        time_reduction: frames made one after each layer but the last, such as [2, 2] for a pyramid of three layers;
-            none by default. The head then has fewer frames to spell an utterance in: CTC needs one a unit.
+        time_reduction: frames made one after each layer but the last, such as [2, 2] for a pyramid of three layers, or
+            [2] for one reduction after the first of however many; none by default. The head then has fewer frames to
+            spell an utterance in: CTC needs one a unit.
         reduction: `concat` puts such frames side by side, `take` takes the first of them.
         convolution: channels of two layers of 3 x 3 convolution over time and bands, such as 16, that hear the frames
             which `features.stack` joined, instead of the first LSTM layer; 0 for none.

@@ -28,7 +28,9 @@ _NAMED = 5  # of the words without phones, in the log
 
 @dataclass(frozen=True)
 class PhonesConfig:
-    """Phones that the middle layer learns, through an output layer of its own that only training has.
+    """Phones that the middle layer learns, through an output layer of its own.
+
+    Only training has use for it, but where `encoder.self_conditioning` lets later layers hear what it says.
 
     Attributes:
         share: of the loss that is the CTC loss of the phones, such as 0.3; 0 for none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def test_at_the_measured_sizes_it_is_what_the_recipes_have(
         "units.kind", "features.rate", "features.mels", "features.stack", "features.centre", "encoder.layers",
         "encoder.hidden", "encoder.layer_dropout", "encoder.state_dropout", "augment.speed", "augment.vocal_tract",
         "augment.frequency_masks", "augment.time_masks", "augment.trim", "augment.pause", "augment.equaliser_db",
+        "encoder.convolution", "encoder.time_reduction", "encoder.self_conditioning",
     } - apart:  # fmt: skip
         default = setting(Recipe("", own.corpus), key)
         assert found.get(key, default) == setting(own, key), key
@@ -135,10 +137,19 @@ def test_two_minutes_on_one_core_are_one_on_two() -> None:
 
 def test_frames_are_as_long_as_the_pace_allows() -> None:
     def stack(pace: float, fastest: float) -> int:
-        return int(chosen(replace(OCEAN, pace=pace, fastest=fastest))["features.stack"])
+        found = chosen(replace(OCEAN, pace=pace, fastest=fastest))
+        return int(found["features.stack"] * math.prod(found.get("encoder.time_reduction", ())))
 
     assert [stack(pace, 1.5 * pace) for pace in (5, 12.4, 12.6, 16, 20, 40, 70)] == [4, 4, 3, 3, 2, 1, 1]
     assert stack(10, 24) == 3  # its fastest utterances would have less than a frame a character, sped up
+
+
+def test_the_first_layer_has_short_frames_where_there_is_time_for_them() -> None:
+    assert chosen(OCEAN)["features.stack"] == 2
+    seldom = chosen(OCEAN, minutes=1)
+    assert seldom["features.stack"] == 4
+    assert "encoder.time_reduction" not in seldom
+    assert chosen(replace(OCEAN, hours=0.1))["encoder.time_reduction"] == (2,)
 
 
 def test_a_vocabulary_is_closed_where_nearly_all_of_a_few_words_are_heard_often() -> None:

@@ -53,7 +53,8 @@ class VariationalLSTM(nn.Module):
         projection: size that the states are projected to; 0 for none.
         coupled_gates: the input gate is 1 - forget gate.
         shortcut: what leads past each layer but the first: "none", "residual" or "highway", see `Shortcut`.
-        time_reduction: frames made one after each layer but the last, (2, 2) for a pyramid of three; none by default.
+        time_reduction: frames made one after each layer but the last, (2, 2) for a pyramid of three; what is left out
+            is 1, and all of it is by default.
         reduction: "concat" puts such frames side by side, "take" takes the first of them, see `TimeReduction`.
 
     Attributes:
@@ -312,11 +313,11 @@ def _factors(layers: int, time_reduction: Sequence[int], *, shortcut: str, reduc
     """Frames made one after each layer, or a ValueError on what does not go together."""
     if layers < 1:
         raise ValueError(f"layers must be at least 1, not {layers}")
-    if len(time_reduction) not in (0, layers - 1):
+    if len(time_reduction) >= layers:
         raise ValueError(
-            f"time_reduction must hold {layers - 1} numbers for {layers} layers, not {time_reduction}"
+            f"time_reduction must hold at most {layers - 1} numbers for {layers} layers, not {time_reduction}"
         )
-    factors = [*time_reduction, 1] if time_reduction else [1] * layers
+    factors = [*time_reduction, *[1] * (layers - len(time_reduction))]
     if shortcut in ("residual", "highway"):
         if layers == 1:
             raise ValueError(f"shortcut {shortcut!r} leads past later layers than the first, but layers is 1")

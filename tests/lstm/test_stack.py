@@ -372,7 +372,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"layers": 2, "shortcut": "highway", "time_reduction": (2,)},
         "^shortcut 'highway' needs reduction 'take'",
     ),
-    ({"layers": 3, "time_reduction": (2,)}, r"^time_reduction must hold 2 numbers for 3 layers, not \(2,\)"),
+    (
+        {"layers": 2, "time_reduction": (2, 2)},
+        r"^time_reduction must hold at most 1 numbers for 2 layers, not \(2, 2\)",
+    ),
     ({"layers": 2, "time_reduction": (0,)}, "^time_reduction must hold numbers of at least 1, not 0"),
     ({"reduction": "mean"}, "^reduction must be one of concat, take, not 'mean'"),
     ({"projection": HIDDEN}, "^projection must be at least 0 and below hidden_size"),
