@@ -9,12 +9,11 @@ guessed here: training plans that itself, from the speed that it measures (`asr_
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from asr_lstm.choices import Choice
 from asr_lstm.config import Recipe
 from asr_lstm.errors import ConfigError
 from asr_lstm.schedule import torch_device
@@ -40,38 +39,6 @@ _FEW_SYNTHETIC_HOURS = 6.0
 _REAL_SHARE = 0.85
 _SPEED, _SPEED_OF_WORDS = 0.1, 0.15
 _NEED_TWO_LAYERS = ("phones.share", "phones.lang", "encoder.self_conditioning", "encoder.time_reduction")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A setting of a recipe, such as `encoder.hidden`, and in half a line why it is so."""
-
-    setting: str
-    value: float | str | tuple[int, ...]
-    reason: str
-
-    @property
-    def option(self) -> str:
-        """The same on a command line."""
-        return f"--{self.setting}={self._written}"
-
-    @property
-    def line(self) -> str:
-        """The same for a reader."""
-        return f"  {self.setting}: {self._written} ({self.reason})"
-
-    @property
-    def _written(self) -> str:
-        if isinstance(self.value, tuple):
-            return str(list(self.value))
-        return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)
-
-    def holds(self, recipe: Recipe) -> bool:
-        """Whether the recipe has it so, and does not say otherwise."""
-        found: Any = recipe
-        for name in self.setting.split("."):
-            found = getattr(found, name)
-        return bool(found == self.value)
 
 
 def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
@@ -195,7 +162,9 @@ def _features(speech: Speech, *, passes: float) -> list[Choice]:
         chosen.append(Choice("features.stack", stack, reason))
         if stack == _LONGEST_STACK and passes >= _FEW_PASSES:
             chosen[-1] = Choice("features.stack", stack // 2, f"{5 * stack} ms a frame in the first layer")
-            chosen.append(Choice("encoder.time_reduction", (2,), f"after it {reason}"))
+            chosen.append(
+                Choice("encoder.time_reduction", (2,), f"after it {reason}", needs="features.stack")
+            )
     if speech.closed and speech.single_words:
         chosen.append(
             Choice("features.centre", "level", "a single word is known by the slope of its spectrum")
@@ -383,6 +352,9 @@ def _phones(speech: Speech, *, mute: str) -> list[Choice]:
         Choice("phones.share", 0.5, "of the loss: how words sound is learned before how they are spelt"),
         Choice("phones.lang", speech.lang, "as the recordings say"),
         Choice(
-            "encoder.self_conditioning", True, "the last layer hears which phones the middle one believes in"
+            "encoder.self_conditioning",
+            True,
+            "the last layer hears which phones the middle one believes in",
+            needs="phones.share",
         ),
     ]

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from asr_lstm.audio import load_utterance
+from asr_lstm.choices import settle
 from asr_lstm.config import RECIPE_NAME, Recipe, load_recipe, write_settings
 from asr_lstm.corpora import Prepared
 from asr_lstm.defaults import ANY_DEVICE, choose_settings
@@ -91,7 +92,7 @@ class RecipeRun:
     def _choose(self, train: Path) -> list[str]:
         """Settle what the recipe leaves open, and say it: a line for each setting, with the reason."""
         choices, about = choose_settings(train, self._settings(chosen=[ANY_DEVICE]))
-        self.recipe = replace(self._settings(chosen=[choice.option for choice in choices]), minutes=0.0)
+        self.recipe = replace(settle(choices, lambda options: self._settings(chosen=options)), minutes=0.0)
         self.experiment.recipe, self.experiment.load = self.recipe, self._loader()
         lines = [about, *(choice.line for choice in choices if choice.holds(self.recipe))]
         for line in lines:

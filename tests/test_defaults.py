@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr_lstm.choices import Choice, settle
 from asr_lstm.config import Recipe, load_recipe
 from asr_lstm.corpora.speechocean762 import DEV_SPEAKERS, read_speechocean762
-from asr_lstm.defaults import Choice, choose_recipe, choose_settings
+from asr_lstm.defaults import choose_recipe, choose_settings
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.speech import Speech, measure_speech
@@ -99,6 +100,27 @@ def test_what_the_recipe_says_wins_over_what_is_chosen_and_options_over_both(tmp
     assert found.encoder.hidden == 32
     assert found.encoder.layer_dropout == 0.3
     assert found.encoder.state_dropout == chosen(OCEAN)["encoder.state_dropout"]
+
+
+@pytest.mark.parametrize(
+    ("said", "left_out", "kept"),
+    [
+        ("--features.stack=3", "encoder.time_reduction", "encoder.self_conditioning"),
+        ("--phones.share=0", "encoder.self_conditioning", "encoder.time_reduction"),
+    ],
+)
+def test_what_was_chosen_for_another_choice_goes_with_it(
+    tmp_path: Path, said: str, left_out: str, kept: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\ncorpus: {prepare: a.b}\n")
+    choices = choose_recipe(OCEAN)
+    found = settle(
+        choices, lambda chosen: load_recipe(tmp_path, environment={}, chosen=chosen, options=[said])
+    )
+    held = {choice.setting: choice.holds(found) for choice in choices}
+    assert not held[left_out]
+    assert held[kept]
+    assert sum(not holds for holds in held.values()) == 2  # and the one that was asked for otherwise
 
 
 HOURS = [0.05, 0.1, 0.3, 0.7, 0.99, 1.01, 2.5, 5.0, 9.9, 10.1, 30.0, 100.0, 960.0]
