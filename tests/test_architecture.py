@@ -83,6 +83,7 @@ GROUPS = [
     {
         "config",
         "speech",
+        "choices",
         "defaults",
         "train",
         "bootstrap",
