@@ -86,11 +86,19 @@ class EncoderConfig:
                 middle_layer(self.layers, needed_by="encoder.self_conditioning")
         except ValueError as error:
             raise ValueError(f"encoder.{error}") from None
+        object.__setattr__(self, "time_reduction", _without_trailing_ones(self.time_reduction))
 
     @property
     def time_factor(self) -> int:
         """Frames of the front end to one of the logits."""
         return math.prod(self.time_reduction)
+
+
+def _without_trailing_ones(factors: tuple[int, ...]) -> tuple[int, ...]:
+    """The one way to write a time reduction, so that bundles of the same model agree."""
+    while factors and factors[-1] == 1:
+        factors = factors[:-1]
+    return factors
 
 
 def make_encoder(dims: int, encoder: EncoderConfig, *, stack: int = 1) -> VariationalLSTM:

@@ -85,7 +85,7 @@ def training_memory(
             heard = Convolution(dims, encoder.convolution, stack=stack)
         kept = frames * (dims + heard.middle_size + heard.output_size) * (2 if bfloat16 else 4)
         dims = heard.output_size
-    for factor in [*encoder.time_reduction, 1] if encoder.time_reduction else [1] * encoder.layers:
+    for factor in [*encoder.time_reduction, *[1] * (encoder.layers - len(encoder.time_reduction))]:
         kept += frames * (2 * dims + 16 * wide if bfloat16 else 4 * (dims + 6 * wide))
         peak = max(peak, kept + frames * (6 * dims + 14 * wide if bfloat16 else 4 * (dims + 6 * wide)))
         frames = -(-frames // factor)

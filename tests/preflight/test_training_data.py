@@ -206,6 +206,16 @@ def test_memory_of_a_pyramid_by_hand() -> None:
     assert training_memory(front_end, encoder, units=5, seconds=1.0) == expected
 
 
+def test_memory_of_layers_after_the_last_reduction_by_hand() -> None:
+    """8 frames of 2 dims, then 4 of 2 * 2 * 3, then 4 of 2 * 3."""
+    front_end = make_front_end(FeatureConfig(kind="frames", dims=2, hop_ms=125.0, stack=1))
+    encoder = EncoderConfig(layers=3, hidden=3, layer_norm=False, time_reduction=(2,))
+    first, second, third = 4 * (2 + 36), 4 * (12 + 36), 4 * (6 + 36)
+    peak = max(8 * 2 * first, 8 * first + 4 * 2 * second, 8 * first + 4 * second + 4 * 2 * third)
+    expected = peak + 16 * count_parameters(2, encoder, units=5) + 4 * (8 * 6 + 16 * 5)
+    assert training_memory(front_end, encoder, units=5, seconds=1.0) == expected
+
+
 def test_memory_of_a_convolution_and_of_two_views_by_hand() -> None:
     """8 frames of 2 times 6 dims, twice over; between its layers 2 channels of 3 bands, then of 2."""
     front_end = make_front_end(FeatureConfig(kind="frames", dims=6, hop_ms=62.5, stack=2))
