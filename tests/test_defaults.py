@@ -81,6 +81,7 @@ def test_at_the_measured_sizes_it_is_what_the_recipes_have(
         assert found["training.average"] == own.training.average
         assert found["training.max_minutes"] == pytest.approx(own.training.max_minutes, abs=0.1)
         assert found["phones.share"] == own.phones.share
+        assert found["augment.splice"] == own.augment.splice
 
 
 def test_each_choice_is_a_setting_of_a_recipe_and_has_a_reason(tmp_path: Path) -> None:
