@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,39 @@ def time_strides(stack: int) -> tuple[int, int]:
     return _STRIDES[stack]
 
 
+class ResidualBlock(nn.Module):
+    """What two layers of 3 x 3 convolution add to what they hear, which begins with nothing.
+
+    What the channels hear at a place is normalised before them. Source: He et al. 2016, "Identity Mappings in Deep
+    Residual Networks" (arXiv 1603.05027), equation 1 and section 4, of whose two normalisations the first is kept.
+    The last weights are zero at first, after Goyal et al. 2017 (arXiv 1706.02677), section 5.1. With random ones CTC
+    learned nothing in 700 updates, nor did it in eight blocks where each frame was normalised as a whole.
+
+    Args:
+        channels: in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.first = nn.Conv2d(channels, channels, _KERNEL, padding=1)
+        self.second = nn.Conv2d(channels, channels, _KERNEL, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(cast("Tensor", self.second.bias))
+
+    def forward(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """(batch, channels, frames, bands) to the same; `inside` (batch, 1, frames, 1) is 0 in the padding, else 1.
+
+        What stands in the padding is of no use, but must be finite: products cost a tenth of `masked_fill`.
+        """
+        normed = self.norm(maps.permute(0, 2, 3, 1)).to(maps.dtype).permute(0, 3, 1, 2)
+        heard = self.first(normed.mul_(inside)).mul_(inside).relu_()
+        added: Tensor = self.second(heard)
+        return maps + added
+
+
 class Convolution(nn.Module):
-    """Two layers of 3 x 3 convolution over time and bands, each with ReLU and half the bands of before.
+    """Two layers of 3 x 3 convolution over time and bands, each with ReLU and half the bands of before; then blocks.
 
     They take apart the frames that the front end joined, and make one frame of as many: lengths stay as they are, and
     so do times. The last step normalises each frame by itself (Ba et al. 2016, arXiv 1607.06450, equation 3), so that
@@ -44,13 +75,14 @@ class Convolution(nn.Module):
         dims: of a joined frame.
         channels: of each layer.
         stack: frames that were joined, 1, 2, 3, 4, 6 or 9.
+        blocks: how many times a `ResidualBlock` follows, with a ReLU after the last.
 
     Attributes:
         middle_size: numbers for each joined frame between the two layers.
         output_size: dims of a frame that comes out.
     """
 
-    def __init__(self, dims: int, channels: int, *, stack: int) -> None:
+    def __init__(self, dims: int, channels: int, *, stack: int, blocks: int = 0) -> None:
         super().__init__()
         first, second = time_strides(stack)
         self.stack = stack
@@ -59,6 +91,7 @@ class Convolution(nn.Module):
         self.output_size = channels * -(-halved // 2)
         self.first = nn.Conv2d(1, channels, _KERNEL, (first, 2), padding=1)
         self.second = nn.Conv2d(channels, channels, _KERNEL, (second, 2), padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
         self.norm = nn.LayerNorm(self.output_size)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -70,14 +103,22 @@ class Convolution(nn.Module):
         single = mask_padding(features, lengths).reshape(batch, frames * self.stack, -1, 1)
         # Channels stand last in memory throughout: a CPU takes half the time so, forward and backward.
         middle: Tensor = self.first(single.permute(0, 3, 1, 2))
-        beyond = torch.arange(middle.shape[2], device=middle.device) >= (
-            lengths.to(middle.device)[:, None] * (middle.shape[2] // frames)
-        )
         # In place, and before the ReLU: then one copy of these numbers is kept for the backward pass.
-        middle = middle.masked_fill_(beyond[:, None, :, None], 0.0).relu_()
-        last = self.second(middle).relu_()
+        last: Tensor = self.second(middle.mul_(_inside(middle, lengths, frames)).relu_()).relu_()
+        if self.blocks:
+            inside = _inside(last, lengths, frames)
+            for block in self.blocks:
+                last = block(last, inside)
+            last = last.relu_()
         normed: Tensor = self.norm(last.permute(0, 2, 3, 1).flatten(2))
         return normed
+
+
+def _inside(maps: Tensor, lengths: Tensor, frames: int) -> Tensor:
+    """(batch, 1, frames of the maps, 1): 1 in each sequence, 0 beyond its end."""
+    length, place = maps.shape[2], torch.arange(maps.shape[2], device=maps.device)
+    ends = lengths.to(maps.device) * (length // frames)
+    return (place < ends[:, None]).to(maps.dtype)[:, None, :, None]
 
 
 class ConvolvedLSTM(VariationalLSTM):
@@ -88,6 +129,7 @@ class ConvolvedLSTM(VariationalLSTM):
         hidden_size: of each direction of each layer.
         channels: of the convolution.
         stack: frames that were joined into one of the input.
+        blocks: of the convolution.
         **options: of `VariationalLSTM`.
 
     Raises:
@@ -95,9 +137,9 @@ class ConvolvedLSTM(VariationalLSTM):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, channels: int, stack: int, **options: Any
+        self, input_size: int, hidden_size: int, *, channels: int, stack: int, blocks: int = 0, **options: Any
     ) -> None:
-        convolution = Convolution(input_size, channels, stack=stack)
+        convolution = Convolution(input_size, channels, stack=stack, blocks=blocks)
         super().__init__(convolution.output_size, hidden_size, **options)
         self.convolution = convolution
 

@@ -46,6 +46,7 @@ class EncoderConfig:
         reduction: `concat` puts such frames side by side, `take` takes the first of them.
         convolution: channels of two layers of 3 x 3 convolution over time and bands, such as 16, that hear the frames
             which `features.stack` joined, instead of the first LSTM layer; 0 for none.
+        convolution_blocks: pairs of further such layers, each pair with a shortcut past it.
         self_conditioning: let the layers above the middle one hear which phones it believes in, or units where
             there are no phones. Needs their loss in training, `phones.share` or `training.intermediate`.
     """
@@ -70,6 +71,7 @@ class EncoderConfig:
     time_reduction: tuple[int, ...] = ()
     reduction: Literal["concat", "take"] = "concat"
     convolution: int = 0
+    convolution_blocks: int = 0
     self_conditioning: bool = False
 
     def __post_init__(self) -> None:
@@ -77,8 +79,11 @@ class EncoderConfig:
         for name in ("layers", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, not {getattr(self, name)}")
-        if self.convolution < 0:
-            raise ValueError(f"encoder.convolution must not be below 0, but is {self.convolution}")
+        for name in ("convolution", "convolution_blocks"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"encoder.{name} must not be below 0, but is {getattr(self, name)}")
+        if self.convolution_blocks and not self.convolution:
+            raise ValueError("encoder.convolution_blocks needs channels: say encoder.convolution 16")
         try:
             with torch.device("meta"):  # nothing is computed: the stack itself says what does not go together
                 make_encoder(1, self)
@@ -105,9 +110,10 @@ def make_encoder(dims: int, encoder: EncoderConfig, *, stack: int = 1) -> Variat
     """The stack of a configuration, over features of so many dims, `stack` frames joined into one."""
     options: dict[str, Any] = asdict(encoder)
     hidden, channels = options.pop("hidden"), options.pop("convolution")
+    blocks = options.pop("convolution_blocks")
     options.pop("self_conditioning")  # which the recogniser does: it has the phones
     if channels:
-        return ConvolvedLSTM(dims, hidden, channels=channels, stack=stack, **options)
+        return ConvolvedLSTM(dims, hidden, channels=channels, stack=stack, blocks=blocks, **options)
     return VariationalLSTM(dims, hidden, **options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from scipy.signal import correlate2d
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr_lstm.batching import pad_inputs
 from asr_lstm.bundle import CONFIG_NAME, Bundle, load_bundle, save_bundle
-from asr_lstm.convolution import Convolution, time_strides
+from asr_lstm.convolution import Convolution, ResidualBlock, time_strides
 from asr_lstm.decoding.montecarlo import sample_log_probs
 from asr_lstm.features import FeatureConfig
 from asr_lstm.gradients import gradient_reach
@@ -28,26 +29,50 @@ BANDS, CHANNELS = 7, 3
 STACKS = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2), 6: (3, 2), 9: (3, 3)}
 
 
+def correlated(layer: nn.Conv2d, maps: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Maps (frames, bands) to what a layer hears in them, zeros around them."""
+    weights, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()  # type: ignore[union-attr]
+    return [
+        shift
+        + sum(correlate2d(np.pad(one, 1), kernel, "valid") for one, kernel in zip(maps, row, strict=True))
+        for row, shift in zip(weights, bias, strict=True)
+    ]
+
+
+def normed(rows: NDArray[np.float64], eps: float) -> NDArray[np.float64]:
+    """By the last axis."""
+    mean, variance = rows.mean(-1, keepdims=True), rows.var(-1, keepdims=True)
+    return np.asarray((rows - mean) / np.sqrt(variance + eps))
+
+
 def by_hand(module: Convolution, features: Tensor, strides: tuple[int, int]) -> NDArray[np.float64]:
     """One utterance (frames, dims) to (frames, output_size), by correlations in numpy."""
     maps = [features.reshape(-1, BANDS).numpy()]
     for layer, stride in zip((module.first, module.second), strides, strict=True):
-        weights, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-        heard = [
-            sum(correlate2d(np.pad(one, 1), kernel, "valid") for one, kernel in zip(maps, row, strict=True))
-            for row in weights
-        ]
-        maps = [np.maximum(one + shift, 0)[::stride, ::2] for one, shift in zip(heard, bias, strict=True)]
-    rows = np.stack(maps, axis=-1)  # (frames, bands, channels)
-    rows = rows.reshape(len(rows), -1)
-    mean, variance = rows.mean(1, keepdims=True), rows.var(1, keepdims=True)
-    return np.asarray((rows - mean) / np.sqrt(variance + module.norm.eps))
+        maps = [np.maximum(one, 0)[::stride, ::2] for one in correlated(layer, maps)]
+    for block in module.blocks:
+        assert isinstance(block, ResidualBlock)
+        heard = list(np.moveaxis(normed(np.stack(maps, axis=-1), block.norm.eps), -1, 0))
+        heard = [np.maximum(one, 0) for one in correlated(block.first, heard)]
+        maps = [one + added for one, added in zip(maps, correlated(block.second, heard), strict=True)]
+    rows = np.maximum(np.stack(maps, axis=-1), 0)  # (frames, bands, channels)
+    return normed(rows.reshape(len(rows), -1), module.norm.eps)
 
 
-@pytest.mark.parametrize("stack", STACKS)
-def test_it_is_two_layers_of_correlations_whatever_stands_in_the_padding(stack: int) -> None:
+def make_convolution(stack: int, *, blocks: int) -> Convolution:
+    """One whose blocks do something, as they do once they have learned."""
     torch.manual_seed(0)
-    module = Convolution(stack * BANDS, CHANNELS, stack=stack).double()
+    module = Convolution(stack * BANDS, CHANNELS, stack=stack, blocks=blocks).double()
+    for block in module.blocks:
+        assert isinstance(block, ResidualBlock)
+        nn.init.normal_(block.second.weight, std=0.3)
+        nn.init.normal_(cast("Tensor", block.second.bias))
+    return module
+
+
+@pytest.mark.parametrize(("stack", "blocks"), [*((stack, 0) for stack in STACKS), (1, 1), (2, 3), (4, 2)])
+def test_it_is_layers_of_correlations_whatever_stands_in_the_padding(stack: int, blocks: int) -> None:
+    module = make_convolution(stack, blocks=blocks)
     assert time_strides(stack) == STACKS[stack]
     lengths = torch.tensor([5, 1, 8, 2])
     features = torch.randn(4, 8, stack * BANDS, dtype=torch.double)
@@ -62,9 +87,17 @@ def test_it_is_two_layers_of_correlations_whatever_stands_in_the_padding(stack: 
         np.testing.assert_allclose(row[:length].numpy(), expected, rtol=0, atol=1e-10)
 
 
-def test_gradients_do_not_come_from_the_padding() -> None:
+def test_blocks_begin_as_if_they_were_not_there() -> None:
     torch.manual_seed(0)
-    module = Convolution(4 * BANDS, CHANNELS, stack=4).double()
+    plain, deep = (Convolution(2 * BANDS, CHANNELS, stack=2, blocks=blocks) for blocks in (0, 3))
+    assert not deep.load_state_dict(plain.state_dict(), strict=False).unexpected_keys
+    features, lengths = torch.randn(2, 6, 2 * BANDS), torch.tensor([6, 4])
+    assert torch.equal(deep(features, lengths), plain(features, lengths))
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_gradients_do_not_come_from_the_padding(blocks: int) -> None:
+    module = make_convolution(4, blocks=blocks)
     features = torch.randn(2, 3, 4 * BANDS, dtype=torch.double, requires_grad=True)
     lengths = torch.tensor([3, 2])
 
@@ -88,9 +121,14 @@ def test_frames_and_their_times_stay_what_stacking_makes_them() -> None:
     assert convolved(inputs, lengths)[1].tolist() == plain(inputs, lengths)[1].tolist()
 
 
-def test_bfloat16_products_follow_float32() -> None:
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_bfloat16_products_follow_float32(blocks: int) -> None:
     torch.manual_seed(0)
-    encoder = make_encoder(4 * 20, EncoderConfig(layers=2, hidden=8, convolution=4), stack=4).eval()
+    config = EncoderConfig(layers=2, hidden=8, convolution=4, convolution_blocks=blocks)
+    encoder = make_encoder(4 * 20, config, stack=4).eval()
+    for name, weight in encoder.named_parameters():
+        if name.endswith("second.weight") and "blocks" in name:
+            nn.init.normal_(weight, std=0.05)
     features, lengths = torch.randn(2, 12, 80), torch.tensor([12, 7])
     with torch.no_grad():
         full = encoder(features, lengths)
@@ -112,7 +150,7 @@ def test_states_are_refused() -> None:
     """Also where the dims of what is heard and of what the layers take are the same: 4 * 4 = 16."""
     encoder = make_encoder(16, EncoderConfig(layers=1, hidden=4, convolution=16), stack=4)
     inputs, lengths = torch.randn(1, 5, 16), torch.tensor([5])
-    assert encoder.convolution.output_size == 16
+    assert cast("Convolution", encoder.convolution).output_size == 16
     with pytest.raises(ValueError, match=r"encoder\.convolution"):
         encoder.forward_with_states(inputs, lengths)
     states = States(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))

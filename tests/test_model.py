@@ -110,6 +110,8 @@ def test_a_pyramid_is_read_from_a_list_as_yaml_has_it() -> None:
         ),
         ({"layers": 2, "time_reduction": (0,)}, r"^encoder\.time_reduction must hold numbers of at least 1"),
         ({"convolution": -1}, r"^encoder\.convolution must not be below 0"),
+        ({"convolution": 2, "convolution_blocks": -1}, r"^encoder\.convolution_blocks must not be below 0"),
+        ({"convolution_blocks": 2}, r"^encoder\.convolution_blocks needs channels"),
         ({"layers": 2, "reduction": "mean"}, r"^encoder\.reduction must be one of concat, take"),
         (
             {"layers": 2, "time_reduction": (2,), "shortcut": "residual"},

@@ -172,6 +172,7 @@ def test_memory_beyond_the_machine_is_said() -> None:
         EncoderConfig(layers=1, hidden=7),
         EncoderConfig(layers=2, hidden=9, bidirectional=False, layer_norm=False),
         EncoderConfig(layers=2, hidden=5, convolution=3),
+        EncoderConfig(layers=2, hidden=5, convolution=3, convolution_blocks=2),
     ],
 )
 def test_parameters_are_those_of_the_model(encoder: EncoderConfig) -> None:
@@ -217,20 +218,29 @@ def test_memory_of_layers_after_the_last_reduction_by_hand() -> None:
 
 
 def test_memory_of_a_convolution_and_of_two_views_by_hand() -> None:
-    """8 frames of 2 times 6 dims, twice over; between its layers 2 channels of 3 bands, then of 2."""
+    """8 frames of 2 times 6 dims, twice over; between its layers 2 channels of 3 bands, then of 2, and in a block."""
     front_end = make_front_end(FeatureConfig(kind="frames", dims=6, hop_ms=62.5, stack=2))
     encoder = EncoderConfig(layers=1, hidden=3, layer_norm=False, convolution=2)
     parameters = count_parameters(12, encoder, units=5, stack=2)
     kept, layer, once = 12 + 2 * 3 + 2 * 2, 2 * 2 + 6 * 6, 8 * 6 + 16 * 5
     expected = 16 * parameters + 2 * 8 * (4 * kept + 2 * 4 * layer + once)
     assert training_memory(front_end, encoder, units=5, seconds=1.0, views=2) == expected
+    deeper = replace(encoder, convolution_blocks=1)
+    expected += 16 * (2 * 2 + 2 * (2 * 2 * 9 + 2)) + 2 * 8 * 4 * 3 * 2 * 2
+    assert training_memory(front_end, deeper, units=5, seconds=1.0, views=2) == expected
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's peak")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize(
-    "options", ["{'time_reduction': ()}", "{'time_reduction': (2, 2)}", "{'convolution': 16}"]
+    "options",
+    [
+        "{'time_reduction': ()}",
+        "{'time_reduction': (2, 2)}",
+        "{'convolution': 16}",
+        "{'convolution': 16, 'convolution_blocks': 4}",
+    ],
 )
 def test_memory_is_within_a_fifth_of_what_a_training_process_takes(precision: str, options: str) -> None:
     run = subprocess.run(
