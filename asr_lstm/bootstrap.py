@@ -48,6 +48,8 @@ class BootstrapConfig:
             first: of 4 these hear all, three quarters, a half and a quarter. Where it is mixed, of no effect.
         learning_rate: at the end of the warm-up, where it comes first.
         batch_seconds: length of a batch, where it comes first.
+        max_minutes: end learning from it after this time, where it comes first; 0 for as long as it takes. Speaking
+            it comes before that.
     """
 
     hours: float = 0.0
@@ -59,10 +61,12 @@ class BootstrapConfig:
     epochs: int = 1
     learning_rate: float = 3e-3
     batch_seconds: float = 30.0
+    max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.hours < 0:
-            raise ValueError(f"bootstrap.hours must not be below 0, but is {self.hours}")
+        for name in ("hours", "max_minutes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"bootstrap.{name} must not be below 0, but is {getattr(self, name)}")
         for name in ("epochs", "learning_rate", "batch_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"bootstrap.{name} must be above 0, not {getattr(self, name)}")
@@ -97,7 +101,7 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
             recipe.training,
             epochs=config.epochs,
             learning_rate=config.learning_rate,
-            max_minutes=0.0,
+            max_minutes=config.max_minutes,
             consistency=0.0,  # with a new voice each minute a second view is not worth its time
         ),
     )

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -112,17 +113,22 @@ class Checkpointer(Callback):
         """Was the run stopped after an epoch's last batch and before its weights were judged?"""
         return self.state.position >= len(self.data.sampler.plan(self.state.epoch)) and not self.state.ended
 
-    def judge(self, task: CTCTraining, wer: float) -> bool:
-        """Take in the word error rate of the weights that the model has now.
+    def judge(self, task: CTCTraining, metrics: Mapping[str, Any]) -> bool:
+        """Take in the error rates of the weights that the model has now.
+
+        Args:
+            task: the training.
+            metrics: `dev_wer` and `dev_cer`.
 
         Returns:
             whether to go on: False when the best epoch is `patience` epochs past.
         """
         epoch = self.data.sampler.epoch
-        judged = Judged(epoch, wer, f"best-{epoch + 1}.safetensors")
-        better = not self.state.best or wer < self.state.best[0].wer
+        wer, cer = float(metrics["dev_wer"]), float(metrics["dev_cer"])
+        judged = Judged(epoch, wer, cer, f"best-{epoch + 1}.safetensors")
+        better = not self.state.best or judged.errors < self.state.best[0].errors
         # Of equals, as on a dev set of a few words, the one that has learned longer.
-        best = sorted([*self.state.best, judged], key=lambda entry: (entry.wer, -entry.epoch))
+        best = sorted([*self.state.best, judged], key=lambda entry: (entry.errors, -entry.epoch))
         self.state.best = best[: self.config.average_best]
         self.state.since_best = 0 if better else self.state.since_best + 1
         if judged in self.state.best and task.global_rank == 0:
@@ -190,7 +196,7 @@ class Checkpointer(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Note how good the epoch was."""
-        if not self.judge(pl_module, float(trainer.callback_metrics["dev_wer"])):
+        if not self.judge(pl_module, trainer.callback_metrics):
             trainer.should_stop = True
         if self.average is not None:
             self.average.swap()

@@ -31,7 +31,7 @@ from asr_lstm.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raised when a checkpoint of today could not be gone on from any more
+FORMAT = 2  # raised when a checkpoint of today could not be gone on from any more
 # The newest may be damaged; the one before it is minutes older, and one more would only take room.
 LAST_KEPT = 2
 STATE_NAME = "state.json"
@@ -56,11 +56,28 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Judged:
-    """An epoch that is among the best on dev: its number, its word error rate, and the file of its weights."""
+    """An epoch that is among the best on dev.
+
+    Attributes:
+        epoch: its number, from 0.
+        wer: word error rate on dev.
+        cer: character error rate on dev.
+        file: of its weights.
+    """
 
     epoch: int
     wer: float
+    cer: float
     file: str
+
+    @property
+    def errors(self) -> float:
+        """What is lowest in the best epoch: the sum of both rates.
+
+        By words alone a model that writes next to nothing, and so has hardly more than all of them wrong, would be
+        better than one that has half of the letters right.
+        """
+        return self.wer + self.cer
 
 
 @dataclass
@@ -246,11 +263,11 @@ def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *
 
 
 def _read(path: Path) -> Snapshot:
-    """A checkpoint; raises one of `_DAMAGE`, or ConfigError for a newer format."""
+    """A checkpoint; raises one of `_DAMAGE`, or ConfigError for another format."""
     head = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
-    if head["format"] > FORMAT:
+    if head["format"] != FORMAT:
         raise ConfigError(
-            f"{path}: written by a newer version (format {head['format']}, this one reads {FORMAT}); "
+            f"{path}: written by another version (format {head['format']}, this one reads {FORMAT}); "
             "install that version, or say --fresh to start over"
         )
     contents = {}

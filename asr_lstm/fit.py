@@ -145,7 +145,7 @@ def _run(
         log.warning("going on from epoch %d, batch %d (%s)", state.epoch + 1, state.position, folder.folder)
     if keeper.judging_is_due:
         with keeper.average.applied() if keeper.average else nullcontext():
-            keeper.state.ended = not keeper.judge(task, _dev_wer(recipe, task, data))
+            keeper.state.ended = not keeper.judge(task, _judge(recipe, task, data))
         data.sampler.next_epoch()
         if keeper.state.ended:
             return keeper
@@ -163,17 +163,19 @@ def _choose(recipe: Recipe, task: CTCTraining, data: SpeechData, *, keeper: Chec
     if len(best) > 1:
         mean = average_weights([single, *(keeper.folder.weights(judged.file) for judged in best[1:])])
         task.model.load_state_dict(mean)
-        wer = _dev_wer(recipe, task, data)
+        metrics = _judge(recipe, task, data)
+        wer, cer = metrics["dev_wer"], metrics["dev_cer"]
         log.info(
-            "mean of the %d best epochs: dev WER %.4f; the best alone: %.4f", len(best), wer, best[0].wer
+            "mean of the %d best epochs: dev WER %.4f, CER %.4f; the best alone: %.4f, %.4f",
+            *(len(best), wer, cer, best[0].wer, best[0].cer),
         )
-        if wer <= best[0].wer:
+        if wer + cer <= best[0].errors:
             return wer
     task.model.load_state_dict(single)
     return best[0].wer
 
 
-def _dev_wer(recipe: Recipe, task: CTCTraining, data: SpeechData) -> float:
+def _judge(recipe: Recipe, task: CTCTraining, data: SpeechData) -> Mapping[str, float]:
     """Judge the weights of the moment on dev, outside training."""
     (metrics,) = make_trainer(recipe).validate(task, datamodule=data, verbose=False)
-    return float(metrics["dev_wer"])
+    return metrics

@@ -31,7 +31,7 @@ class TrainingConfig:
         warmup: share of all updates over which the learning rate rises.
         weight_decay: of AdamW.
         gradient_clip: largest norm of the gradient of all weights together.
-        patience: stop after so many epochs without a better WER on dev.
+        patience: stop after so many epochs without fewer errors on dev: the sum of WER and CER.
         precision: Lightning's word: `32-true`, or `bf16-mixed` for bfloat16 products with float32 CTC; `auto`
             takes the latter where the processor or GPU has instructions for it.
         device: Lightning's accelerator: `cpu`, `gpu` or `auto`.

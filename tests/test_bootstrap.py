@@ -102,6 +102,8 @@ def test_what_the_first_training_has_otherwise() -> None:
     assert (first.encoder.layer_dropout, first.encoder.state_dropout) == (DROPOUT, DROPOUT)
     assert first.training.learning_rate == settings.bootstrap.learning_rate
     assert first.features == settings.features
+    hasty = replace(settings, bootstrap=replace(settings.bootstrap, max_minutes=2.0))
+    assert bootstrap_recipe(hasty).training.max_minutes == 2  # and not the minutes of the recordings
     sharded = replace(settings, data=DataConfig(shards_at_once=4))
     assert bootstrap_recipe(sharded).data.shards_at_once == 0  # synthetic speech lies in none
 
@@ -125,7 +127,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, manifests: dict[st
         experiment(sharded, tmp_path / "exp").train(manifests)
 
 
-@pytest.mark.parametrize("name", ["hours", "epochs", "learning_rate", "batch_seconds"])
+@pytest.mark.parametrize("name", ["hours", "epochs", "learning_rate", "batch_seconds", "max_minutes"])
 def test_settings_that_make_no_sense(name: str) -> None:
     with pytest.raises(ValueError, match=rf"bootstrap\.{name} must"):
         BootstrapConfig(**{name: -1})  # type: ignore[arg-type]

@@ -10,11 +10,13 @@ import os
 import pickle
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from asr_lstm.callbacks import Checkpointer
 from asr_lstm.checkpoints import (
     FORMAT,
     CheckpointFolder,
@@ -24,6 +26,7 @@ from asr_lstm.checkpoints import (
     check_weights,
 )
 from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.schedule import TrainingConfig
 
 WEIGHTS = {"head.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.tensor([0.5, -0.5])}
 
@@ -42,7 +45,7 @@ def snapshot(updates: int = 7, **state: Any) -> Snapshot:
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    saved = snapshot(best=[Judged(0, 1 / 3, "best-1.safetensors")], task={"train_seconds": 0.1})
+    saved = snapshot(best=[Judged(0, 1 / 3, 0.1, "best-1.safetensors")], task={"train_seconds": 0.1})
     CheckpointFolder(tmp_path).save(saved)
     found = CheckpointFolder(tmp_path).latest()
     assert found is not None
@@ -55,6 +58,22 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert torch.equal(moment, saved.optimiser["optimiser"]["state"][0]["exp_avg"])
 
 
+def test_a_model_that_writes_next_to_nothing_is_no_better_than_one_that_has_letters_right(
+    tmp_path: Path,
+) -> None:
+    data: Any = SimpleNamespace(sampler=SimpleNamespace(epoch=0))
+    task: Any = SimpleNamespace(global_rank=0, model=torch.nn.Linear(1, 1))
+    keeper = Checkpointer(CheckpointFolder(tmp_path), data, config=TrainingConfig(patience=2), snapshot=None)
+    # 400 utterances of speechocean762, ten minutes on one core: the first epoch, and the last two
+    rates = [(0.979, 0.982), (1.001, 0.571), (0.999, 0.570)]
+    for data.sampler.epoch, (wer, cer) in enumerate(rates):
+        assert keeper.judge(task, {"dev_wer": wer, "dev_cer": cer})
+    assert [judged.epoch for judged in keeper.state.best] == [2]
+    data.sampler.epoch = 3
+    assert keeper.judge(task, {"dev_wer": 0.98, "dev_cer": 0.98})  # fewer words wrong, and no better
+    assert not keeper.judge(task, {"dev_wer": 1.0, "dev_cer": 1.0})  # the second since the best
+
+
 def test_none_is_none(tmp_path: Path) -> None:
     assert CheckpointFolder(tmp_path / "new").latest() is None
 
@@ -64,7 +83,7 @@ def test_the_last_two_are_kept_and_the_best_epochs_that_they_name(tmp_path: Path
     for updates in range(1, 5):
         name = f"best-{updates}.safetensors"
         folder.keep_weights(name, WEIGHTS)
-        folder.save(snapshot(updates, best=[Judged(updates, 0.5, name)]))
+        folder.save(snapshot(updates, best=[Judged(updates, 0.5, 0.2, name)]))
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == ["best-3.safetensors", "best-4.safetensors", "checkpoint-000003", "checkpoint-000004"]
     assert torch.equal(folder.weights("best-4.safetensors")["head.bias"], WEIGHTS["head.bias"])

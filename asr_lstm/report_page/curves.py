@@ -69,12 +69,13 @@ def training_curves(folder: Path) -> Markup:
 
 def _best(curves: Mapping[str, Curve]) -> str:
     """Which weights were kept, and after how many epochs."""
-    if "dev_wer" not in curves:
+    if not {"dev_wer", "dev_cer"} <= curves.keys():
         return ""
-    steps, values = curves["dev_wer"]
-    best = min(range(len(values)), key=values.__getitem__)
+    (steps, values), (_, of_characters) = curves["dev_wer"], curves["dev_cer"]
+    # As `asr_lstm.checkpoints.Judged.errors`.
+    best = min(range(len(values)), key=lambda epoch: values[epoch] + of_characters[epoch])
     epochs = f"{len(values)} epoch" + ("s" if len(values) > 1 else "")
-    kept = f"lowest WER {100 * values[best]:.1f} % after update {number(steps[best], digits=7)}"
+    kept = f"fewest errors: WER {100 * values[best]:.1f} % after update {number(steps[best], digits=7)}"
     return f"{kept}; {epochs} in all"
 
 

@@ -220,7 +220,7 @@ def test_training_curves_are_of_the_run_that_made_the_model(experiment: Path) ->
         "CER: 6.25 at 1,000",
         "lr-AdamW: 0.01 at 1,000",
     ]
-    assert "lowest WER 25.0 % after update 1,000; 2 epochs in all" in words(section)
+    assert "fewest errors: WER 25.0 % after update 1,000; 2 epochs in all" in words(section)
 
 
 def test_what_was_dropped_is_counted_by_reason(experiment: Path) -> None:
