@@ -79,9 +79,12 @@ def test_gradcheck(as_on_a_gpu: list[Call], directions: int) -> None:
     assert as_on_a_gpu
 
 
-@pytest.mark.parametrize("dtype", [torch.float, torch.double])
-def test_padding_holds_the_state_to_the_bit(as_on_a_gpu: list[Call], dtype: torch.dtype) -> None:
-    """Beside a sequence 400 frames long another gives what it gives beside one of four: to the bit."""
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float, 1e-6), (torch.double, 1e-14)])
+def test_padding_holds_the_state(as_on_a_gpu: list[Call], dtype: torch.dtype, rounding: float) -> None:
+    """Beside a sequence 400 frames long another gives what it gives beside one of four.
+
+    To the bit, but that some processors round a product of more rows otherwise. What 397 steps forget would be more.
+    """
     arguments = converted(make_arguments((), directions=2, batch=2), dtype)
     found = []
     for longer in (4, 400):
@@ -93,7 +96,7 @@ def test_padding_holds_the_state_to_the_bit(as_on_a_gpu: list[Call], dtype: torc
         assert not gradient[0, 3:].any()
         assert not gradient[1].any()
     for near, far in zip(*found, strict=True):
-        assert torch.equal(near, far)
+        torch.testing.assert_close(far, near, rtol=rounding, atol=rounding)
 
 
 def test_a_sequence_of_nan_leaves_the_others_alone(as_on_a_gpu: list[Call]) -> None:
