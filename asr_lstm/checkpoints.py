@@ -28,6 +28,7 @@ from torch import Tensor
 
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.files import atomic_write
+from asr_lstm.scoring import summed_rates
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,8 @@ class Judged:
 
     @property
     def errors(self) -> float:
-        """What is lowest in the best epoch: the sum of both rates.
-
-        By words alone a model that writes next to nothing, and so has hardly more than all of them wrong, would be
-        better than one that has half of the letters right.
-        """
-        return self.wer + self.cer
+        """What is lowest in the best epoch."""
+        return summed_rates(self.wer, self.cer)
 
 
 @dataclass
@@ -166,7 +163,7 @@ class CheckpointFolder:
         """The newest checkpoint that is whole, or None; a line is logged for each that is not.
 
         Raises:
-            ConfigError: it was written by a newer version.
+            ConfigError: it was written by another version.
         """
         for path in reversed(self.checkpoints()):
             try:

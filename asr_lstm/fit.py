@@ -24,6 +24,7 @@ from asr_lstm.inference import AUDIO_LOADER
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.resume import finish_run, open_run
 from asr_lstm.schedule import choose_precision
+from asr_lstm.scoring import summed_rates
 from asr_lstm.set_up import make_callbacks, make_trainer, set_up
 from asr_lstm.training import CTCTraining
 
@@ -169,7 +170,7 @@ def _choose(recipe: Recipe, task: CTCTraining, data: SpeechData, *, keeper: Chec
             "mean of the %d best epochs: dev WER %.4f, CER %.4f; the best alone: %.4f, %.4f",
             *(len(best), wer, cer, best[0].wer, best[0].cer),
         )
-        if wer + cer <= best[0].errors:
+        if summed_rates(wer, cer) <= best[0].errors:
             return wer
     task.model.load_state_dict(single)
     return best[0].wer

@@ -135,6 +135,15 @@ def score(
     )
 
 
+def summed_rates(wer: float, cer: float) -> float:
+    """What is lowest in the best epoch of a training: the sum of both error rates.
+
+    By words alone a model that writes next to nothing, and so has hardly more than all of them wrong, would be better
+    than one that has half of the letters right.
+    """
+    return wer + cer
+
+
 def count_errors(
     references: Sequence[str], hypotheses: Sequence[str], *, by: Literal["word", "character"] = "word"
 ) -> ErrorCounts:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr_lstm.pages import Markup, columns, joined, line_chart, paragraph
 from asr_lstm.pages.axes import number
+from asr_lstm.scoring import summed_rates
 
 # Beyond this many times from the highest to the lowest loss, a linear axis shows only the first minutes.
 _LOG_RATIO = 20.0
@@ -72,8 +73,11 @@ def _best(curves: Mapping[str, Curve]) -> str:
     if not {"dev_wer", "dev_cer"} <= curves.keys():
         return ""
     (steps, values), (_, of_characters) = curves["dev_wer"], curves["dev_cer"]
-    # As `asr_lstm.checkpoints.Judged.errors`.
-    best = min(range(len(values)), key=lambda epoch: values[epoch] + of_characters[epoch])
+    # Of equals the later one, as training chooses.
+    best = min(
+        range(len(values)),
+        key=lambda epoch: (summed_rates(values[epoch], of_characters[epoch]), -epoch),
+    )
     epochs = f"{len(values)} epoch" + ("s" if len(values) > 1 else "")
     kept = f"fewest errors: WER {100 * values[best]:.1f} % after update {number(steps[best], digits=7)}"
     return f"{kept}; {epochs} in all"
