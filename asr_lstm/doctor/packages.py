@@ -18,8 +18,8 @@ _PYTHONS = ((3, 10), (3, 14))  # from the first to before the second, as setup.c
 # Both lists are those of setup.cfg, which an installed package has no copy of; a test compares them. The list that
 # pip keeps would not do: that of a checkout is as old as its last installation.
 NEEDED = (
-    "torch==2.11.*",
-    "torchaudio==2.11.*",
+    "torch==2.11.0",
+    "torchaudio==2.11.0",
     "lightning>=2.6.4,<3",
     "librosa>=0.10.2",
     "soundfile>=0.12",
@@ -54,7 +54,7 @@ EXTRAS = (
     ),
 )
 _AUDIO = ("numpy", "soundfile", "soxr")
-_TORCH_PAIR = ("torch==2.11.*", "torchaudio==2.11.*")
+_TORCH_PAIR = ("torch==2.11.0", "torchaudio==2.11.0")
 
 
 def check_python() -> Iterator[Check]:

@@ -69,16 +69,16 @@ def test_a_version_that_setup_cfg_does_not_allow_is_broken(monkeypatch: pytest.M
         importlib.metadata, "version", lambda name: "2.15.0" if name == "torch" else real(name)
     )
     found = checks()["torch"]
-    assert (found.state, found.text) == ("BROKEN", "2.15.0, where torch==2.11.* is needed")
-    assert found.remedy.endswith("-m pip install 'torch==2.11.*'")
+    assert (found.state, found.text) == ("BROKEN", "2.15.0, where torch==2.11.0 is needed")
+    assert found.remedy.endswith("-m pip install 'torch==2.11.0'")
 
 
 @pytest.mark.parametrize(
     ("version", "requirement", "good"),
     [
-        ("2.11.0", "torch==2.11.*", True),
-        ("2.11.0+cpu", "torch==2.11.*", True),
-        ("2.12.0", "torch==2.11.*", False),
+        ("2.11.0", "torch==2.11.0", True),
+        ("2.11.0+cpu", "torch==2.11.0", True),
+        ("2.12.0", "torch==2.11.0", False),
         ("4.49", "jsonargparse[signatures]>=4.49", True),
         ("3.9", "jiwer<5,>=4", False),
         ("1.0", "rich", True),
@@ -154,7 +154,7 @@ def test_a_library_that_does_not_load_is_broken(
     assert doctor_command() == 1
     out = capsys.readouterr().out
     assert f"torch pair       {culprit} does not load (OSError: /lib/{culprit}.so: undefined symbol" in out
-    assert "pip install 'torch==2.11.*' 'torchaudio==2.11.*'" in out
+    assert "pip install 'torch==2.11.0' 'torchaudio==2.11.0'" in out
 
 
 def test_a_pair_of_unlike_versions_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
