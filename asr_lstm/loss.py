@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asr_lstm.batching import Batch
+from asr_lstm.expected_errors import expected_errors
 from asr_lstm.features import mask_padding
 from asr_lstm.model import Recogniser
 from asr_lstm.units import BLANK
@@ -16,13 +17,19 @@ def training_losses(
     model: Recogniser,
     batch: Batch,
     *,
+    errors: float = 0.0,
     intermediate: float = 0.0,
     phones: float = 0.0,
     consistency: float = 0.0,
 ) -> Tensor:
     """What an update makes smaller, of each utterance of a batch: (batch,) in nats.
 
-    With the CTC losses L of the last layer and L' of the middle one, through the same output layer:
+    The CTC loss of the last layer; with `errors`, and E the units that a text drawn from it may be expected to have
+    wrong (`asr_lstm.expected_errors`),
+
+        L = (1 - errors) CTC + errors E
+
+    With the CTC loss L' of the middle layer, through the same output layer, the loss is
 
         (1 - intermediate) L + intermediate L'
 
@@ -43,6 +50,7 @@ def training_losses(
     Args:
         model: in training mode.
         batch: of one utterance or more.
+        errors: share of the expected errors, 0 .. 1.
         intermediate: share of the middle layer's loss, 0 .. 1.
         phones: share of the phones' loss, 0 .. 1; above 0 for a model that has phones.
         consistency: weight of the divergence between views; 0 for a single view.
@@ -58,6 +66,8 @@ def training_losses(
     losses, *lower = [
         ctc_losses(logits, lengths, *transcripts, skip_infeasible=True) for logits, lengths in outputs
     ]
+    if errors:
+        losses = torch.lerp(losses, expected_errors(*outputs[0], *transcripts), errors)
     if lower:
         losses = torch.lerp(losses, lower[0], intermediate)
     if spoken:

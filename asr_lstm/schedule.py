@@ -54,6 +54,9 @@ class TrainingConfig:
         average_best: so many of the best epochs are averaged at the end, if that is no worse on dev.
         max_minutes: of training, the judging on dev included; the schedule is planned to end on time, from the
             measured speed. 0 for as long as the epochs take; they remain the most.
+        errors: share of the last layer's loss that is, towards the end, the errors which its text may be expected to
+            have, such as 0.9; the rest is CTC. 0 for CTC alone.
+        errors_from: share of all updates after which they count: a model has to know much by then.
         intermediate: share of the loss that is the CTC loss of the middle layer, through the same output layer, such
             as 0.3; 0 for none. Nothing is added to the model.
         consistency: weight of the divergence between two views of each utterance, which differ in their masks and in
@@ -82,6 +85,8 @@ class TrainingConfig:
     average: float = 0.0
     average_best: int = 1
     max_minutes: float = 0.0
+    errors: float = 0.0
+    errors_from: float = 0.75
     intermediate: float = 0.0
     consistency: float = 0.0
 
@@ -92,7 +97,7 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("final_share", "warmup", "tolerate_share"):
+        for name in ("final_share", "warmup", "tolerate_share", "errors", "errors_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
         for name in ("weight_decay", "checkpoint_minutes", "max_minutes", "consistency"):

@@ -118,11 +118,17 @@ class CTCTraining(lightning.LightningModule):
         losses = training_losses(
             self.model,
             batch,
+            errors=config.errors if self._late else 0.0,
             intermediate=config.intermediate,
             phones=self.phones,
             consistency=config.consistency,
         )
         self._sum.add(batch, losses)
+
+    @property
+    def _late(self) -> bool:
+        """Whether expected errors count by now."""
+        return self.global_step >= self.config.errors_from * self.total_updates
 
     def _update(self) -> Tensor:
         """Make the update that all processes have gathered; where it is not finite, none."""

@@ -62,6 +62,7 @@ GROUPS = [
         "gradients",
         "judging",
         "loss",
+        "expected_errors",
         "checkpoints",
         "averaging",
         "lock",

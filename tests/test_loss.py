@@ -15,6 +15,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional
 
 from asr_lstm.batching import Batch, Draw, Example, collate
+from asr_lstm.expected_errors import expected_errors
 from asr_lstm.loss import consistency_losses, ctc_losses, training_losses
 from asr_lstm.model import Recogniser
 
@@ -115,6 +116,20 @@ def test_the_middle_layer_has_its_share_whatever_its_frames() -> None:
     expected = [0.7 * ctc_by_torch(*last, row) + 0.3 * ctc_by_torch(*lower, row) for row in range(3)]
     assert losses.tolist() == pytest.approx(expected, rel=1e-5)
     assert model.asked["middle"]
+
+
+def test_expected_errors_have_their_share_of_the_last_layer() -> None:
+    last, lower = random_outputs(1, frames=8, seed=0), random_outputs(1, frames=15, seed=1)
+    torch.manual_seed(5)
+    targets, counts = torch.tensor([unit for text in TEXTS for unit in text]), torch.tensor([2, 1, 3])
+    errors = expected_errors(*last, targets, counts).tolist()
+    torch.manual_seed(5)
+    losses = training_losses(cast(Recogniser, Given(last, lower)), batch(), errors=0.9, intermediate=0.3)
+    expected = [
+        0.7 * (0.1 * ctc_by_torch(*last, row) + 0.9 * errors[row]) + 0.3 * ctc_by_torch(*lower, row)
+        for row in range(3)
+    ]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_two_views_share_the_loss_and_pay_for_their_divergence() -> None:

@@ -51,6 +51,8 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         ("average_best", 0),
         ("max_minutes", -1.0),
         ("checkpoint_minutes", -1.0),
+        ("errors", 1.1),
+        ("errors_from", -0.1),
         ("intermediate", 1.0),
         ("intermediate", -0.1),
         ("consistency", -0.1),

@@ -193,6 +193,14 @@ def test_what_is_added_to_the_loss_adds_nothing_to_the_model_and_lets_it_learn(
     assert diary.losses[-1] < 0.8 * diary.losses[0]
 
 
+def test_expected_errors_count_from_their_share_of_the_updates_on() -> None:
+    plain = small.train(*small.make()).losses
+    late = small.train(*small.make(errors=0.9, errors_from=0.5)).losses
+    half = -(-len(plain) // 2)
+    assert late[:half] == plain[:half]
+    assert late[half] < 0.9 * plain[half]  # a letter costs an error at most, and more than a nat by CTC
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"intermediate": 0.3, "consistency": 0.2}], ids=["plain", "two_views"]
 )
