@@ -23,9 +23,17 @@ from asr_lstm.errors import DataError
 from asr_lstm.faults import NonFinite, UnreadableFiles, to_blame
 from asr_lstm.judging import DevShare
 from asr_lstm.loss import training_losses
+from asr_lstm.lstm import scale_dropout
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import Recogniser
-from asr_lstm.schedule import TrainingConfig, learning_rate_share, make_optimiser, seed_dropout, step_seed
+from asr_lstm.schedule import (
+    TrainingConfig,
+    dropout_share,
+    learning_rate_share,
+    make_optimiser,
+    seed_dropout,
+    step_seed,
+)
 from asr_lstm.units import Units
 from asr_lstm.updates import GradientSum, split_if_need_be
 
@@ -115,6 +123,9 @@ class CTCTraining(lightning.LightningModule):
 
     def _learn(self, batch: Batch) -> None:
         config = self.config
+        scale_dropout(
+            self.model, dropout_share(self.global_step, total=self.total_updates, rise=config.dropout_rise)
+        )
         losses = training_losses(
             self.model,
             batch,

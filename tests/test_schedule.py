@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asr_lstm.batching import draw_seed
-from asr_lstm.schedule import TrainingConfig, seed_dropout, step_seed, updates_in_time
+from asr_lstm.schedule import TrainingConfig, dropout_share, seed_dropout, step_seed, updates_in_time
 
 
 def plan(updates: int, seconds: float, judging: float | None = 2.0, *, most: int = 1000) -> int:
@@ -51,6 +51,7 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         ("average_best", 0),
         ("max_minutes", -1.0),
         ("checkpoint_minutes", -1.0),
+        ("dropout_rise", 1.1),
         ("errors", 1.1),
         ("errors_from", -0.1),
         ("intermediate", 1.0),
@@ -61,6 +62,12 @@ def test_seeds_of_steps_are_all_their_own() -> None:
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"training.{name}"):
         TrainingConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_dropout_rises_linearly_and_then_stays() -> None:
+    shares = [dropout_share(update, total=100, rise=0.5) for update in (0, 10, 25, 50, 99)]
+    assert shares == [0, 0.2, 0.5, 1, 1]
+    assert dropout_share(0, total=100, rise=0) == 1
 
 
 def test_dropout_is_seeded_as_torch_seeds_it() -> None:

@@ -18,6 +18,7 @@ from asr_lstm.batching import DataConfig, Draw, Example
 from asr_lstm.data import AudioCache, SpeechData, UtteranceDataset
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig
+from asr_lstm.lstm import Dropout
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.progress import ProgressReport
@@ -191,6 +192,20 @@ def test_what_is_added_to_the_loss_adds_nothing_to_the_model_and_lets_it_learn(
     }
     assert diary.losses[0] != before.losses[0]
     assert diary.losses[-1] < 0.8 * diary.losses[0]
+
+
+def test_dropout_rises_from_none_to_its_rates() -> None:
+    def rates(task: CTCTraining) -> list[float]:
+        parts = [part for part in task.model.modules() if isinstance(part, Dropout)]
+        return [part.present / part.rate for part in parts if part.rate]
+
+    plain = small.train(*small.make()).losses
+    task, data = small.make(dropout=0.3, dropout_rise=0.5)
+    task.model.spec_augment = None  # as without dropout
+    rising = small.train(task, data).losses
+    assert rising[0] == plain[0]
+    assert rising[1:] != plain[1:]
+    assert rates(task) == [1.0] * len(rates(task)) != []
 
 
 def test_expected_errors_count_from_their_share_of_the_updates_on() -> None:

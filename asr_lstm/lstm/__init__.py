@@ -2,7 +2,7 @@
 
 from asr_lstm.lstm.dropout import Dropout, EmbeddingDropout, LockedDropout
 from asr_lstm.lstm.equations import lstm_cell
-from asr_lstm.lstm.layer import LSTMLayer
+from asr_lstm.lstm.layer import LSTMLayer, scale_dropout
 from asr_lstm.lstm.stack import States, VariationalLSTM
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "States",
     "VariationalLSTM",
     "lstm_cell",
+    "scale_dropout",
 ]

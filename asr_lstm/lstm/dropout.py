@@ -33,7 +33,24 @@ def check_rate(rate: float, *, name: str) -> float:
     return rate
 
 
-class Dropout(nn.Module):
+class Rated:
+    """What is dropped at a rate, of which training may use a part at first (`asr_lstm.lstm.scale_dropout`).
+
+    Attributes:
+        rate: probability of a drop.
+        share: of the rate that is used, 0 .. 1.
+    """
+
+    rate: float
+    share: float = 1.0
+
+    @property
+    def present(self) -> float:
+        """The probability of a drop as things stand."""
+        return self.rate * self.share
+
+
+class Dropout(Rated, nn.Module):
     """What drops numbers on their way between modules, in training alone.
 
     Args:
@@ -48,7 +65,7 @@ class Dropout(nn.Module):
     @property
     def active(self) -> bool:
         """Whether anything is dropped: in training, at a rate above 0."""
-        return self.training and self.rate > 0
+        return self.training and self.present > 0
 
     def extra_repr(self) -> str:
         """The rate, for print(module)."""
@@ -70,13 +87,13 @@ class LockedDropout(Dropout):
         if not self.active:
             return inputs
         batch, _, dims = inputs.shape
-        return inputs * sequence_mask(batch, 1, dims, rate=self.rate, like=inputs)
+        return inputs * sequence_mask(batch, 1, dims, rate=self.present, like=inputs)
 
     def on_rows(self, rows: Tensor, plan: PackingPlan) -> Tensor:
         """Mask packed rows (rows, dims) with the masks that `forward` would draw."""
         if not self.active:
             return rows
-        mask = sequence_mask(plan.batch, 1, rows.shape[-1], rate=self.rate, like=rows)[:, 0]
+        mask = sequence_mask(plan.batch, 1, rows.shape[-1], rate=self.present, like=rows)[:, 0]
         return mask_rows(rows, mask.index_select(0, plan.order), plan.sequence)
 
 
@@ -94,7 +111,7 @@ class StepDropout(Dropout):
         """Mask numbers (..., dims)."""
         if not self.active:
             return inputs
-        return drop_numbers(inputs.reshape(-1, inputs.shape[-1]), draw_seed(), self.rate).view_as(inputs)
+        return drop_numbers(inputs.reshape(-1, inputs.shape[-1]), draw_seed(), self.present).view_as(inputs)
 
 
 class EmbeddingDropout(Dropout):
@@ -112,11 +129,11 @@ class EmbeddingDropout(Dropout):
         vectors: Tensor = embedding(words)
         if not self.active:
             return vectors
-        mask = sequence_mask(embedding.num_embeddings, 1, rate=self.rate, like=vectors)
+        mask = sequence_mask(embedding.num_embeddings, 1, rate=self.present, like=vectors)
         return vectors * mask[words]
 
 
-class StateDropout:
+class StateDropout(Rated):
     """Dropout of the recurrent state with one mask a sequence, in each layer and direction.
 
     Source: Gal & Ghahramani 2016 (arXiv 1512.05287), equation 7: the mask z_h, U (h_{t-1} * z_h).
@@ -130,10 +147,11 @@ class StateDropout:
 
     def draw(self, directions: int, batch: int, hidden: int, *, like: Tensor) -> Tensor | None:
         """A mask (directions, batch, hidden), or None where nothing is dropped."""
-        return sequence_mask(directions, batch, hidden, rate=self.rate, like=like) if self.rate else None
+        rate = self.present
+        return sequence_mask(directions, batch, hidden, rate=rate, like=like) if rate else None
 
 
-class WeightDrop:
+class WeightDrop(Rated):
     """DropConnect on a recurrent matrix: one mask a forward pass, held over time and sequences.
 
     Source: Merity, Keskar & Socher 2018, "Regularizing and Optimizing LSTM Language Models" (arXiv 1708.02182),
@@ -148,12 +166,12 @@ class WeightDrop:
 
     def apply(self, weight: Tensor) -> Tensor:
         """The weight (..., columns) with a new mask on it."""
-        if not self.rate:
+        if not self.present:
             return weight
-        return drop_numbers(weight.flatten(0, -2), draw_seed(), self.rate).view_as(weight)
+        return drop_numbers(weight.flatten(0, -2), draw_seed(), self.present).view_as(weight)
 
 
-class CandidateDropout:
+class CandidateDropout(Rated):
     """Recurrent dropout without memory loss: a mask on the candidate, redrawn at each step.
 
     Source: Semeniuta, Severyn & Barth 2016, "Recurrent Dropout without Memory Loss" (arXiv 1603.05118),
@@ -192,5 +210,5 @@ def draw_noise(candidate: CandidateDropout, zoneout: Zoneout, *, training: bool)
     """What the kernels are to draw at each step of a forward pass, by a seed from torch's own generator."""
     if not training:
         return StepNoise(cell=zoneout.cell, state=zoneout.state, expected=True)
-    drawing = candidate.rate or zoneout.cell or zoneout.state
-    return StepNoise(draw_seed() if drawing else 0, candidate.rate, zoneout.cell, zoneout.state)
+    drawing = candidate.present or zoneout.cell or zoneout.state
+    return StepNoise(draw_seed() if drawing else 0, candidate.present, zoneout.cell, zoneout.state)

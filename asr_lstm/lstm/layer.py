@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from asr_lstm.lstm.dropout import CandidateDropout, StateDropout, WeightDrop, Zoneout, draw_noise
+from asr_lstm.lstm.dropout import (
+    CandidateDropout,
+    Dropout,
+    StateDropout,
+    WeightDrop,
+    Zoneout,
+    draw_noise,
+)
 from asr_lstm.lstm.kernels import CellNorm, PackingPlan, lstm_layer
 
 # Gers et al. 2000 and Jozefowicz et al. 2015 ("An Empirical Exploration of Recurrent Network
@@ -99,6 +106,11 @@ class LSTMLayer(nn.Module):
         """The rate."""
         return self._state_dropout.rate
 
+    def scale_dropout(self, share: float) -> None:
+        """Use this share of the rates of all that is dropped within the cell; zoneout keeps its own."""
+        for dropped in (self._state_dropout, self._candidate_dropout, self._weight_drop):
+            dropped.share = share
+
     @property
     def rates(self) -> dict[str, float]:
         """The rates of all that is drawn within the cell in training, by the names of the arguments."""
@@ -180,3 +192,22 @@ class LSTMLayer(nn.Module):
         """Sizes and rates above 0, for print(module)."""
         sizes = f"{self.weight_ih.shape[-1]}, {self.hidden_size}, directions={self.directions}"
         return ", ".join([sizes, *(f"{name}={rate}" for name, rate in self.rates.items() if rate)])
+
+
+def scale_dropout(module: nn.Module, share: float) -> None:
+    """Use this share of all dropout rates in a module; zoneout, which evaluation knows, keeps its own.
+
+    Args:
+        module: such as a recogniser.
+        share: 0 drops nothing, 1 what the rates say.
+
+    Raises:
+        ValueError: a share outside 0 .. 1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must lie in 0 .. 1, not {share}")
+    for part in module.modules():
+        if isinstance(part, LSTMLayer):
+            part.scale_dropout(share)
+        elif isinstance(part, Dropout):
+            part.share = share

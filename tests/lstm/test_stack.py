@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr_lstm.lstm import LockedDropout, VariationalLSTM
+from asr_lstm.lstm import LockedDropout, VariationalLSTM, scale_dropout
 from asr_lstm.lstm import dropout as dropout_module
 from asr_lstm.lstm.dropout import StepDropout
 from asr_lstm.lstm.kernels import PackingPlan
@@ -212,6 +212,28 @@ def test_where_the_dropouts_between_layers_stand(monkeypatch: pytest.MonkeyPatch
     final = stack(random_inputs(), torch.full_like(LENGTHS, FRAMES))
     assert seen == [(0.2, "locked"), (0.4, "locked"), (0.3, "step"), (0.4, "locked"), (0.3, "step")]
     assert (final != 0).all()
+
+
+def test_a_share_of_dropout_is_dropout_at_that_share_of_the_rates() -> None:
+    kinds = ("input", "layer", "step", "state", "candidate", "weight")
+    inputs, lengths = (
+        torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([9, 4, 7]),
+    )
+    outputs = {}
+    for rate, share in ((0.4, 0.5), (0.2, 1.0), (0.4, 0.0)):
+        torch.manual_seed(1)
+        rates: dict[str, Any] = {f"{kind}_dropout": rate for kind in kinds}
+        stack = VariationalLSTM(5, 6, layers=2, **rates)
+        scale_dropout(stack, share)
+        torch.manual_seed(2)
+        outputs[rate, share] = stack(inputs, lengths)
+        still = stack.eval()(inputs, lengths)
+    assert torch.equal(outputs[0.4, 0.5], outputs[0.2, 1.0])
+    assert not torch.equal(outputs[0.4, 0.5], outputs[0.4, 0.0])
+    torch.testing.assert_close(outputs[0.4, 0.0], still)
+    with pytest.raises(ValueError, match="share"):
+        scale_dropout(stack, 1.1)
 
 
 def test_evaluation_knows_no_dropout() -> None:
