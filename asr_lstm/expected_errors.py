@@ -1,7 +1,7 @@
 """The errors that a recogniser may be expected to make, as a loss: what greedy decoding gets wrong, not what CTC sums.
 
 CTC makes the reference likelier among all texts; an error rate asks only how far the text that is written is from it.
-A model that has learned all it can by CTC makes fewer errors when it goes on with this loss (docs/training.md).
+What it was worth here stands in docs/training.md.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ def expected_errors(
     given = probabilities.detach().cpu()
     for row, reference in enumerate(targets.cpu().split(target_lengths.tolist())):
         frames = int(lengths[row])
+        if not bool(given[row, :frames].isfinite().all()):  # nothing can be drawn; the update will be skipped
+            means.append(float("nan"))
+            errors.append(torch.zeros_like(given[row]))
+            continue
         paths = torch.multinomial(given[row, :frames], draws, replacement=True).T.contiguous()
         found = np.zeros((given.shape[1], given.shape[2]), np.float32)
         means.append(errors_with_changes(paths.numpy(), reference.numpy(), found[:frames]))
@@ -67,8 +71,12 @@ def errors_with_changes(paths: Ids, reference: Ids, errors: Errors) -> float:
 
     The sums are means over the draws; what is returned is the mean edit distance of the paths as they are.
     """
-    draws, frames = paths.shape
-    units, most = errors.shape[1], len(reference)
+    draws: int = len(paths)
+    frames, units = errors.shape
+    most = len(reference)
+    named = np.zeros(units, np.bool_)  # by the reference
+    for unit in reference:
+        named[unit] = True
     hypothesis = np.zeros(frames, np.int64)
     counts = np.zeros(frames + 1, np.int64)  # units that the first so many frames write
     heads = np.zeros((frames + 1, most + 1), np.int64)  # distances between beginnings
@@ -99,11 +107,15 @@ def errors_with_changes(paths: Ids, reference: Ids, errors: Errors) -> float:
             # The units that the frames after this one would write by themselves.
             after = counts[min(frame + 2, frames)] - (1 if right != BLANK else 0)
             joined = _joined(heads[before], tails[after])
+            _next_row(heads[before], -1, reference, row)  # of any unit that the reference lacks
+            foreign = _joined(row, tails[after])
             for unit in range(units):
                 if unit == BLANK or (unit == left) != (unit == right):
                     distance = joined
                 elif unit == left:  # and right: three frames of one unit
                     distance = _joined(heads[before], tails[after + 1])
+                elif not named[unit]:
+                    distance = foreign
                 else:
                     _next_row(heads[before], unit, reference, row)
                     distance = _joined(row, tails[after])
@@ -132,7 +144,7 @@ def _row_before(after: Ids, unit: int, reference: Ids, row: Ids) -> None:
 @compiled
 def _joined(head: Ids, tail: Ids) -> int:
     """The distance of a beginning and an end together."""
-    least = head[0] + tail[0]
+    least: int = head[0] + tail[0]
     for place in range(1, len(head)):
         least = min(least, head[place] + tail[place])
     return least

@@ -139,6 +139,10 @@ class Experiment:
             del sections["augment"]["splice"]
         if recipe.units.kind != "pieces":  # the same
             del sections["units"]["size"]
+        if not recipe.training.errors:  # the same
+            del sections["training"]["errors"], sections["training"]["errors_from"]
+        if not recipe.training.dropout_rise:  # the same
+            del sections["training"]["dropout_rise"]
         for section, name in _NOT_THE_MODEL:
             del sections[section][name]
         if init := sections["training"].pop("init"):

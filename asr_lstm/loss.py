@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from asr_lstm.batching import Batch
-from asr_lstm.expected_errors import expected_errors
 from asr_lstm.features import mask_padding
 from asr_lstm.model import Recogniser
 from asr_lstm.units import BLANK
@@ -22,7 +21,7 @@ def training_losses(
     phones: float = 0.0,
     consistency: float = 0.0,
 ) -> Tensor:
-    """What an update makes smaller, of each utterance of a batch: (batch,) in nats.
+    """What an update makes smaller, of each utterance of a batch: (batch,) in nats, or with `errors` partly in units.
 
     The CTC loss of the last layer; with `errors`, and E the units that a text drawn from it may be expected to have
     wrong (`asr_lstm.expected_errors`),
@@ -67,6 +66,8 @@ def training_losses(
         ctc_losses(logits, lengths, *transcripts, skip_infeasible=True) for logits, lengths in outputs
     ]
     if errors:
+        from asr_lstm.expected_errors import expected_errors  # numba takes a second to import
+
         losses = torch.lerp(losses, expected_errors(*outputs[0], *transcripts), errors)
     if lower:
         losses = torch.lerp(losses, lower[0], intermediate)

@@ -54,8 +54,9 @@ class TrainingConfig:
         average_best: so many of the best epochs are averaged at the end, if that is no worse on dev.
         max_minutes: of training, the judging on dev included; the schedule is planned to end on time, from the
             measured speed. 0 for as long as the epochs take; they remain the most.
-        dropout_rise: share of all updates over which dropout rises from none to the rates of the encoder; 0 for these
-            from the first update on. What hardly knows anything has nothing learned by heart. Zoneout does not rise.
+        dropout_rise: share of all updates over which dropout of every kind rises from none to the encoder's rates;
+            0 for these from the first update on. What hardly knows anything has nothing learned by heart. Zoneout
+            does not rise.
         errors: share of the last layer's loss that is, towards the end, the errors which its text may be expected to
             have, such as 0.9; the rest is CTC. 0 for CTC alone.
         errors_from: share of all updates after which they count: a model has to know much by then.
@@ -100,13 +101,13 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("final_share", "warmup", "tolerate_share", "dropout_rise", "errors", "errors_from"):
+        for name in ("final_share", "warmup", "tolerate_share", "dropout_rise", "errors"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
         for name in ("weight_decay", "checkpoint_minutes", "max_minutes", "consistency"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be below 0, but is {getattr(self, name)}")
-        for name in ("average", "intermediate"):
+        for name in ("average", "errors_from", "intermediate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 0 and below 1, not {getattr(self, name)}")
 

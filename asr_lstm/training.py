@@ -176,6 +176,10 @@ class CTCTraining(lightning.LightningModule):
         """Clip, after callbacks have seen what the gradients were."""
         clip_grads_with_norm_(self._sum.parameters, self.config.gradient_clip, self._norm)
 
+    def on_train_end(self) -> None:
+        """Leave the dropout rates what the encoder says."""
+        scale_dropout(self.model, 1.0)
+
     def on_train_epoch_end(self) -> None:
         """Move the data on before a checkpoint of the epoch's end is written."""
         self._data.sampler.next_epoch()

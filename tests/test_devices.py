@@ -136,7 +136,7 @@ def test_an_update_with_all_that_stands_beside_it(pretended: PretendedGPU, tmp_p
         weights = list(model.parameters())
         total, average = GradientSum(weights), WeightAverage(model, 0.9)
         for part in (batch, *halves(batch)):
-            total.add(part, training_losses(model, part, intermediate=0.3))
+            total.add(part, training_losses(model, part, intermediate=0.3, errors=0.5))
         gradients, totals = total.over_processes()
         assert totals.device == GPU
         assert totals.tolist()[1] == 14

@@ -111,11 +111,12 @@ def test_without_any_dev_there_is_nothing_to_judge_by() -> None:
         small.train(task, data)
 
 
+@pytest.mark.parametrize("options", [{}, {"errors": 0.9, "errors_from": 0.0}], ids=["ctc", "expected_errors"])
 def test_an_utterance_that_is_not_a_number_costs_its_update_and_is_named(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, options: dict[str, float]
 ) -> None:
     bad = small.TRAIN[6].id
-    task, data = small.make(load=Poisoned(bad))
+    task, data = small.make(load=Poisoned(bad), **options)
     diary = small.train(task, data, StopOnFault())
     assert sum(not math.isfinite(loss) for loss in diary.losses) == small.EPOCHS
     assert task.global_step == len(diary.losses) - small.EPOCHS

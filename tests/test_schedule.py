@@ -54,6 +54,7 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         ("dropout_rise", 1.1),
         ("errors", 1.1),
         ("errors_from", -0.1),
+        ("errors_from", 1.0),
         ("intermediate", 1.0),
         ("intermediate", -0.1),
         ("consistency", -0.1),

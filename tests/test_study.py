@@ -230,3 +230,5 @@ def test_the_studies_of_dropout_are_recipes(name: str) -> None:
         "weight_drop",
         "zoneout",
     ]
+    for options in loaded.variants.values():
+        assert {"training.dropout_rise", "training.errors"}.isdisjoint(options)

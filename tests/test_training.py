@@ -18,7 +18,7 @@ from asr_lstm.batching import DataConfig, Draw, Example
 from asr_lstm.data import AudioCache, SpeechData, UtteranceDataset
 from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig
-from asr_lstm.lstm import Dropout
+from asr_lstm.lstm import Dropout, LSTMLayer
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.progress import ProgressReport
@@ -194,18 +194,31 @@ def test_what_is_added_to_the_loss_adds_nothing_to_the_model_and_lets_it_learn(
     assert diary.losses[-1] < 0.8 * diary.losses[0]
 
 
-def test_dropout_rises_from_none_to_its_rates() -> None:
-    def rates(task: CTCTraining) -> list[float]:
-        parts = [part for part in task.model.modules() if isinstance(part, Dropout)]
-        return [part.present / part.rate for part in parts if part.rate]
+class Shares(Callback):
+    """Of the dropout rates, those in use during each update."""
 
+    def __init__(self) -> None:
+        self.values: list[set[float]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
+        parts = list(pl_module.model.modules())
+        rated = [part for part in parts if isinstance(part, Dropout)]
+        rated += [part._state_dropout for part in parts if isinstance(part, LSTMLayer)]
+        self.values.append({part.present / part.rate for part in rated if part.rate})
+
+
+def test_dropout_rises_from_none_to_its_rates() -> None:
     plain = small.train(*small.make()).losses
     task, data = small.make(dropout=0.3, dropout_rise=0.5)
     task.model.spec_augment = None  # as without dropout
-    rising = small.train(task, data).losses
+    shares = Shares()
+    rising = small.train(task, data, shares).losses
     assert rising[0] == plain[0]
     assert rising[1:] != plain[1:]
-    assert rates(task) == [1.0] * len(rates(task)) != []
+    half = task.total_updates / 2
+    assert [share for (share,) in shares.values] == pytest.approx(
+        [min(1.0, update / half) for update in range(task.total_updates)]
+    )
 
 
 def test_expected_errors_count_from_their_share_of_the_updates_on() -> None:
@@ -217,7 +230,9 @@ def test_expected_errors_count_from_their_share_of_the_updates_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"intermediate": 0.3, "consistency": 0.2}], ids=["plain", "two_views"]
+    "options",
+    [{}, {"intermediate": 0.3, "consistency": 0.2}, {"errors": 0.5, "errors_from": 0.0, "consistency": 0.2}],
+    ids=["plain", "two_views", "expected_errors"],
 )
 def test_bfloat16_products_follow_float32(options: dict[str, float]) -> None:
     full = small.train(*small.make(**options)).losses
