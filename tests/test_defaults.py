@@ -69,6 +69,7 @@ def test_at_the_measured_sizes_it_is_what_the_recipes_have(
         "encoder.hidden", "encoder.layer_dropout", "encoder.state_dropout", "augment.speed", "augment.vocal_tract",
         "augment.frequency_masks", "augment.time_masks", "augment.trim", "augment.pause", "augment.equaliser_db",
         "encoder.convolution", "encoder.time_reduction", "encoder.self_conditioning",
+        "training.dropout_rise", "training.errors",
     } - apart:  # fmt: skip
         default = setting(Recipe("", own.corpus), key)
         assert found.get(key, default) == setting(own, key), key
