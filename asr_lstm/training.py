@@ -123,9 +123,9 @@ class CTCTraining(lightning.LightningModule):
 
     def _learn(self, batch: Batch) -> None:
         config = self.config
-        scale_dropout(
-            self.model, dropout_share(self.global_step, total=self.total_updates, rise=config.dropout_rise)
-        )
+        if config.dropout_rise:
+            rise = config.dropout_rise
+            scale_dropout(self.model, dropout_share(self.global_step, total=self.total_updates, rise=rise))
         losses = training_losses(
             self.model,
             batch,

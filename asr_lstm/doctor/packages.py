@@ -54,7 +54,7 @@ EXTRAS = (
     ),
 )
 _AUDIO = ("numpy", "soundfile", "soxr")
-_TORCH_PAIR = ("torch==2.11.0", "torchaudio==2.11.0")
+_TORCH_PAIR = NEEDED[:2]
 
 
 def check_python() -> Iterator[Check]:
