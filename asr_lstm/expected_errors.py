@@ -74,53 +74,82 @@ def errors_with_changes(paths: Ids, reference: Ids, errors: Errors) -> float:
     draws: int = len(paths)
     frames, units = errors.shape
     most = len(reference)
-    named = np.zeros(units, np.bool_)  # by the reference
+    named = np.zeros(units, np.bool_)
     for unit in reference:
         named[unit] = True
     hypothesis = np.zeros(frames, np.int64)
-    counts = np.zeros(frames + 1, np.int64)  # units that the first so many frames write
-    heads = np.zeros((frames + 1, most + 1), np.int64)  # distances between beginnings
-    tails = np.zeros((frames + 1, most + 1), np.int64)  # distances between ends
-    row = np.zeros(most + 1, np.int64)
+    counts = np.zeros(frames + 1, np.int64)
+    heads = np.zeros((frames + 1, most + 1), np.int64)
+    tails = np.zeros((frames + 1, most + 1), np.int64)
     total = 0.0
     for draw in range(draws):
-        path = paths[draw]
-        count = 0
-        for frame in range(frames):
-            unit = path[frame]
-            if unit != BLANK and (frame == 0 or path[frame - 1] != unit):
-                hypothesis[count] = unit
-                count += 1
-            counts[frame + 1] = count
-        for place in range(most + 1):
-            heads[0, place] = place
-            tails[count, place] = most - place
-        for index in range(count):
-            _next_row(heads[index], hypothesis[index], reference, heads[index + 1])
-        for index in range(count - 1, -1, -1):
-            _row_before(tails[index + 1], hypothesis[index], reference, tails[index])
+        count = _write(paths[draw], hypothesis, counts)
+        _measure(hypothesis[:count], reference, heads, tails)
         total += heads[count, most]
-        for frame in range(frames):
-            left = path[frame - 1] if frame else BLANK
-            right = path[frame + 1] if frame + 1 < frames else BLANK
-            before = counts[frame]
-            # The units that the frames after this one would write by themselves.
-            after = counts[min(frame + 2, frames)] - (1 if right != BLANK else 0)
-            joined = _joined(heads[before], tails[after])
-            _next_row(heads[before], -1, reference, row)  # of any unit that the reference lacks
-            foreign = _joined(row, tails[after])
-            for unit in range(units):
-                if unit == BLANK or (unit == left) != (unit == right):
-                    distance = joined
-                elif unit == left:  # and right: three frames of one unit
-                    distance = _joined(heads[before], tails[after + 1])
-                elif not named[unit]:
-                    distance = foreign
-                else:
-                    _next_row(heads[before], unit, reference, row)
-                    distance = _joined(row, tails[after])
-                errors[frame, unit] += distance / draws
+        _change(paths[draw], counts, heads, tails, reference, named, 1 / draws, errors)
     return total / draws
+
+
+@compiled
+def _write(path: Ids, hypothesis: Ids, counts: Ids) -> int:
+    """The units that a path writes, how many its first so many frames write, and how many there are."""
+    count = 0
+    for frame in range(len(path)):
+        unit = path[frame]
+        if unit != BLANK and (frame == 0 or path[frame - 1] != unit):
+            hypothesis[count] = unit
+            count += 1
+        counts[frame + 1] = count
+    return count
+
+
+@compiled
+def _measure(hypothesis: Ids, reference: Ids, heads: Ids, tails: Ids) -> None:
+    """Edit distances between all beginnings of two texts, and between all their ends."""
+    count, most = len(hypothesis), len(reference)
+    for place in range(most + 1):
+        heads[0, place] = place
+        tails[count, place] = most - place
+    for index in range(count):
+        _next_row(heads[index], hypothesis[index], reference, heads[index + 1])
+    for index in range(count - 1, -1, -1):
+        _row_before(tails[index + 1], hypothesis[index], reference, tails[index])
+
+
+@compiled
+def _change(
+    path: Ids,
+    counts: Ids,
+    heads: Ids,
+    tails: Ids,
+    reference: Ids,
+    named: NDArray[np.bool_],
+    share: float,
+    errors: Errors,
+) -> None:
+    """Add a share of the edit distance of a path with each unit in each frame; `named` are the reference's units."""
+    frames, units = errors.shape
+    row = np.zeros(len(reference) + 1, np.int64)
+    for frame in range(frames):
+        left = path[frame - 1] if frame else BLANK
+        right = path[frame + 1] if frame + 1 < frames else BLANK
+        before = counts[frame]
+        # The units that the frames after this one would write by themselves.
+        after = counts[min(frame + 2, frames)] - (1 if right != BLANK else 0)
+        joined = _joined(heads[before], tails[after])
+        _next_row(heads[before], -1, reference, row)  # of any unit that the reference lacks
+        foreign = _joined(row, tails[after])
+        for unit in range(units):
+            if unit == BLANK or (unit == left) != (unit == right):
+                distance = joined
+            elif unit == left:  # and right: three frames of one unit
+                distance = _joined(heads[before], tails[after + 1])
+            elif not named[unit]:
+                distance = foreign
+            else:
+                _next_row(heads[before], unit, reference, row)
+                distance = _joined(row, tails[after])
+            errors[frame, unit] += distance * share
 
 
 @compiled

@@ -131,28 +131,15 @@ class Experiment:
                 recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
             else:
                 train = spoken
-        sections = asdict(recipe)
-        unused = () if recipe.phones.share else ("phones",)  # models of before there were any stand
-        for name in ("corpus", "environment", "decoding", "bootstrap", "minutes", *unused):
-            del sections[name]
-        if not recipe.augment.splice:  # the same
-            del sections["augment"]["splice"]
-        if recipe.units.kind != "pieces":  # the same
-            del sections["units"]["size"]
-        if not recipe.training.errors:  # the same
-            del sections["training"]["errors"], sections["training"]["errors_from"]
-        if not recipe.training.dropout_rise:  # the same
-            del sections["training"]["dropout_rise"]
-        for section, name in _NOT_THE_MODEL:
-            del sections[section][name]
-        if init := sections["training"].pop("init"):
+        settings = model_settings(recipe)
+        if init := settings["training"].pop("init"):
             if Path(init).resolve() == self.model.resolve():
                 raise ConfigError(
                     f"training.init: {init} is where this recipe puts its own model; "
                     "copy it, or give the recipe another --name"
                 )
-            sections["init"] = bundle_digest(init)
-        key = sections | {
+            settings["init"] = bundle_digest(init)
+        key = settings | {
             "load": self.recipe.corpus.load,
             "train": content_digest(train),
             "dev": content_digest(manifests["dev"]),
@@ -379,6 +366,30 @@ class Experiment:
             normaliser=self.recipe.text,
             seed=self.recipe.seed,
         )
+
+
+def model_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that a model depends on, by section; without those of its data.
+
+    A setting that came after there were models is left out where it is off, so that they stand.
+    """
+    sections = asdict(recipe)
+    for name in ("corpus", "environment", "decoding", "bootstrap", "minutes"):
+        del sections[name]
+    for section, name in _NOT_THE_MODEL:
+        del sections[section][name]
+    training = sections["training"]
+    if not recipe.phones.share:
+        del sections["phones"]
+    if not recipe.augment.splice:
+        del sections["augment"]["splice"]
+    if recipe.units.kind != "pieces":
+        del sections["units"]["size"]
+    if not recipe.training.errors:
+        del training["errors"], training["errors_from"]
+    if not recipe.training.dropout_rise:
+        del training["dropout_rise"]
+    return sections
 
 
 def decode_stage(split: str, decoder: str) -> str:

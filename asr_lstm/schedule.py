@@ -90,7 +90,7 @@ class TrainingConfig:
     max_minutes: float = 0.0
     dropout_rise: float = 0.0
     errors: float = 0.0
-    errors_from: float = 0.75
+    errors_from: float = 0.8
     intermediate: float = 0.0
     consistency: float = 0.0
 
