@@ -146,9 +146,11 @@ class Checkpointer(Callback):
             self.average.to(pl_module.device)
         self._saved = time.monotonic()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Listen for signals: not sooner, since Lightning remembers what it finds and would put that back."""
         self._interrupts.listen()
+        if self.state.updates:  # what goes on has a speed to plan by before its first update
+            self._plan(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -246,20 +248,22 @@ class Checkpointer(Callback):
 
     def _mind_the_time(self, trainer: lightning.Trainer, task: CTCTraining) -> None:
         """Plan the schedule's end by the speed so far, and stop there."""
+        self._plan(trainer, task)
+        if self.config.max_minutes and task.total_updates <= trainer.global_step:
+            trainer.should_stop = True
+
+    def _plan(self, trainer: lightning.Trainer, task: CTCTraining) -> None:
         if not self.config.max_minutes:
             return
-        updates = trainer.global_step
         self._most_updates = self._most_updates or task.total_updates
         planned = updates_in_time(
-            updates,
+            trainer.global_step,
             most=self._most_updates,
             seconds=task.seconds,
             judging_seconds=self._judging_seconds,
             budget_seconds=60 * self.config.max_minutes,
         )
         task.total_updates = parallel.gather(planned)[0]  # processes have other clocks, and must agree
-        if task.total_updates <= updates:
-            trainer.should_stop = True
 
 
 def _count_on(trainer: lightning.Trainer, *, epoch: int, updates: int) -> None:

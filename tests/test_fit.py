@@ -339,6 +339,28 @@ def test_time_that_is_short_ends_the_schedule_early(tmp_path: Path, monkeypatch:
     assert weights(tmp_path)
 
 
+def test_what_goes_on_plans_its_time_before_its_first_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr("asr_lstm.training.CTCTraining.seconds", property(lambda self: float(next(clock))))
+    step, planned = CTCTraining.training_step, []
+
+    def note(self: CTCTraining, *arguments: Any) -> torch.Tensor:
+        planned.append(self.total_updates)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(CTCTraining, "training_step", note)
+    short = recipe(epochs=50, patience=50, max_minutes=0.5)
+    with monkeypatch.context() as once, pytest.raises(TrainingInterrupted):
+        at_batch(once, 20, lambda: signal.raise_signal(signal.SIGINT))
+        run(tmp_path, short)
+    assert planned[0] > 300  # fifty epochs: nothing is known of its speed yet
+    killed = len(planned)
+    run(tmp_path, short)
+    assert planned[killed] < 40
+
+
 def test_a_bundle_to_begin_from(tmp_path: Path, undisturbed: Path) -> None:
     settings = {"epochs": 1, "learning_rate": 1e-9, "weight_decay": 0.0}
     run(tmp_path, replace(recipe(init=str(undisturbed / "model"), **settings), seed=5))
