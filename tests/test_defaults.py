@@ -154,9 +154,23 @@ def test_more_minutes_mean_a_larger_model_and_more_synthetic_speech(speech: Spee
     )
 
 
+@pytest.mark.parametrize("speech", [OCEAN, YESNO, STANDIN])
+def test_all_learning_together_ends_on_time(speech: Speech) -> None:
+    for minutes in (5, 20, 60):
+        found = chosen(speech, minutes=minutes)
+        synthetic = found["bootstrap.max_minutes"] if found["bootstrap.hours"] else 0
+        assert found["training.max_minutes"] + synthetic == pytest.approx(minutes)
+
+
+def test_the_largest_model_is_for_a_gpu() -> None:
+    much = replace(STANDIN, hours=60.0)
+    assert chosen(much, minutes=600, cores=2)["encoder.hidden"] == 256
+    assert chosen(much, minutes=600, cores=2, gpu=True)["encoder.hidden"] == 640
+
+
 def test_two_minutes_on_one_core_are_one_on_two() -> None:
     one, two = chosen(OCEAN, minutes=20, cores=1), chosen(OCEAN, minutes=10, cores=2)
-    assert {key for key in one if one[key] != two[key]} == {"training.max_minutes"}
+    assert {key for key in one if one[key] != two[key]} == {"training.max_minutes", "bootstrap.max_minutes"}
 
 
 def test_frames_are_as_long_as_the_pace_allows() -> None:
