@@ -9,9 +9,9 @@ is no part of it; or both are learned from together, to the end or until the syn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from asr_lstm.config import Recipe
@@ -30,6 +30,9 @@ VOCAL_TRACT = 0.2
 SPEED = 0.15
 # With a new voice each minute there is nothing to learn by heart.
 DROPOUT = 0.05
+
+# Settings of how it is learned from, not of the speech.
+_LEARNING = ("epochs", "learning_rate", "batch_seconds", "max_minutes")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class BootstrapConfig:
                 raise ValueError(
                     f"bootstrap.{name} must be two numbers in {least} .. {most}, the lower first, not {low}, {high}"
                 )
+
+    @property
+    def spoken(self) -> dict[str, Any]:
+        """The settings that the speech depends on, beside the transcripts."""
+        return {name: value for name, value in asdict(self).items() if name not in _LEARNING}
 
     @property
     def fading_epochs(self) -> int:

@@ -191,7 +191,7 @@ class Experiment:
                 "or let it begin"
             )
         stages = Stages(self._bootstrap / "stages.json")
-        key = asdict(config) | {
+        key = config.spoken | {
             "train": content_digest(manifests["train"]),
             "texts": tree_digest(config.text),
             "seed": self.recipe.seed,

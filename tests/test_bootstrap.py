@@ -93,6 +93,12 @@ def test_training_begins_from_a_model_of_the_training_transcripts(
     experiment(recipe(), folder).train(manifests)  # nothing is done twice
     assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == before
 
+    speech = folder / "bootstrap" / "manifests" / "train.jsonl"
+    before = speech.stat().st_mtime_ns
+    otherwise = replace(recipe(), bootstrap=replace(recipe().bootstrap, learning_rate=1e-8))
+    experiment(otherwise, folder).train(manifests)  # the same speech, learned from in another way
+    assert speech.stat().st_mtime_ns == before
+
 
 def test_what_the_first_training_has_otherwise() -> None:
     settings = recipe()
