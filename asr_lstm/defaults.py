@@ -273,7 +273,8 @@ def _errors(speech: Speech, *, passes: float) -> list[Choice]:
     """Expected errors in the last fifth, of an hour of open text and more that is heard often.
 
     speechocean762, its hour: they begin when CTC has nothing more to teach. Runs 38 and 39: sooner they are worth no
-    more than CTC. Not compared on less speech, nor on digits.
+    more than CTC; nor are they in best.yaml, where twice the dropout keeps CTC teaching. Not compared on less speech,
+    nor on digits.
     """
     if passes < _MANY_PASSES or not _rich(speech):
         return []
