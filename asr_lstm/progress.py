@@ -39,7 +39,7 @@ class Pace:
         self._waited += time.perf_counter() - self._ended
 
     def end_step(self, seconds: float) -> None:
-        """A batch of so many seconds of speech is done."""
+        """So many seconds of speech are done."""
         self._ended = time.perf_counter()
         self._audio += seconds
 
@@ -50,7 +50,7 @@ class Pace:
 
     @property
     def speed(self) -> float:
-        """Seconds of speech learned from in a second."""
+        """Seconds of speech learned from in a second, by all processes."""
         return self._audio / max(self._ended - self._began, 1e-9)
 
     def __str__(self) -> str:
@@ -108,7 +108,8 @@ class ProgressReport(Callback):
     ) -> None:
         """Follow the loss and the time."""
         value = float(outputs["loss"])  # first: what a GPU is waited for is no waiting for data
-        self._pace.end_step(_speech_seconds(pl_module, batch))
+        # The batches of other processes are as long: the plan puts like lengths beside each other.
+        self._pace.end_step(trainer.world_size * _speech_seconds(pl_module, batch))
         if math.isfinite(value):  # an update that was skipped has none
             self._seen += 1
             share = max(1 / self._seen, 1 / _SMOOTHING)

@@ -56,7 +56,7 @@ def test_waiting_for_a_gpu_is_not_waiting_for_data(monkeypatch: pytest.MonkeyPat
 
     clock.now += 1.0
     report.on_train_batch_start(SimpleNamespace(), task, None, 0)
-    report.on_train_batch_end(SimpleNamespace(), task, {"loss": Loss()}, batch, 0)
+    report.on_train_batch_end(SimpleNamespace(world_size=1), task, {"loss": Loss()}, batch, 0)
     assert report._pace.data_share == pytest.approx(0.1)
 
 
@@ -67,14 +67,18 @@ def test_the_bar_shows_throughput_and_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert report._load() == "0 s of speech a second, data 0 %, memory 12.3 GiB"
 
 
-def test_an_epochs_line_says_what_it_waited_for_and_how_fast_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("processes", "speed"), [(1, 6), (2, 12)])
+def test_an_epochs_line_says_what_it_waited_for_and_how_fast_it_was(
+    monkeypatch: pytest.MonkeyPatch, processes: int, speed: int
+) -> None:
     clock = Clock(monkeypatch)
     console = Console(record=True, width=300, force_terminal=False)
     report = ProgressReport(10, console=console)
     metrics = {"dev_wer": 0.5, "dev_cer": 0.25, "dev_loss": 1.0}
     trainer = SimpleNamespace(
-        global_step=0, current_epoch=0, max_epochs=2, sanity_checking=False, callback_metrics=metrics
-    )
+        global_step=0, current_epoch=0, max_epochs=2, sanity_checking=False, callback_metrics=metrics,
+        world_size=processes,
+    )  # fmt: skip
     config = FeatureConfig(rate=8000)
     task = SimpleNamespace(total_updates=10, model=SimpleNamespace(front_end=SimpleNamespace(config=config)))
     report.on_train_start(trainer, task)
@@ -86,7 +90,7 @@ def test_an_epochs_line_says_what_it_waited_for_and_how_fast_it_was(monkeypatch:
     batch = SimpleNamespace(lengths=torch.tensor([80_000, 160_000]))
     report.on_train_batch_end(trainer, task, {"loss": torch.tensor(1.5)}, batch, 0)
     report.on_validation_end(trainer, task)
-    assert "6 s of speech a second, data 20 %, memory" in console.export_text()
+    assert f" {speed} s of speech a second, data 20 %, memory" in console.export_text()
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
