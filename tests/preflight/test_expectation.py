@@ -33,7 +33,7 @@ def test_more_speech_never_makes_it_worse_and_it_stays_a_rate() -> None:
     assert all(item.low < item.high for item in expected)
 
 
-@pytest.mark.parametrize(("hours", "said"), [(0.5, "less than 2.5 h"), (5000, "more than 960 h")])
+@pytest.mark.parametrize(("hours", "said"), [(0.5, "less than 2.52 h"), (5000, "more than 960 h")])
 def test_beyond_the_points_it_says_so(hours: float, said: str) -> None:
     assert said in expected_wer(hours, words=5000).beyond
 
@@ -66,5 +66,5 @@ def test_what_was_measured_here_stands_in_the_results_and_is_named_as_synthetic_
         synthetic = "librispeech" in point.source
         assert ("SYNTHETIC" in point.system) == synthetic
         assert point.ranged != synthetic
-        assert f"{point.hours:g}" in results
+        assert f"{point.hours:g} h" in results
         assert all(f"{100 * rate:.1f}" in results for rate in (point.low, point.high))
