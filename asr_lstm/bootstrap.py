@@ -103,7 +103,17 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
             speed=max(recipe.augment.speed, SPEED),
             vocal_tract=max(recipe.augment.vocal_tract, VOCAL_TRACT),
         ),
-        encoder=replace(recipe.encoder, layer_dropout=DROPOUT, state_dropout=DROPOUT),
+        encoder=replace(
+            recipe.encoder,
+            input_dropout=0.0,
+            layer_dropout=DROPOUT,
+            state_dropout=DROPOUT,
+            step_dropout=0.0,
+            candidate_dropout=0.0,
+            weight_dropout=0.0,
+            zoneout_cell=0.0,
+            zoneout_state=0.0,
+        ),
         data=replace(recipe.data, batch_seconds=config.batch_seconds, shards_at_once=0),
         training=replace(
             recipe.training,

@@ -88,7 +88,6 @@ class Checkpointer(Callback):
         self._interrupts = Interrupts()
         self._saved = time.monotonic()
         self._judging_started = 0.0
-        self._judging_seconds: float | None = None
         self._most_updates: int | None = None
 
     def restore(self, task: CTCTraining) -> None:
@@ -202,7 +201,7 @@ class Checkpointer(Callback):
             trainer.should_stop = True
         if self.average is not None:
             self.average.swap()
-        self._judging_seconds = time.monotonic() - self._judging_started
+        self.state.judging_seconds = time.monotonic() - self._judging_started
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Save that training is whole."""
@@ -260,7 +259,7 @@ class Checkpointer(Callback):
             trainer.global_step,
             most=self._most_updates,
             seconds=task.seconds,
-            judging_seconds=self._judging_seconds,
+            judging_seconds=self.state.judging_seconds,
             budget_seconds=60 * self.config.max_minutes,
         )
         task.total_updates = parallel.gather(planned)[0]  # processes have other clocks, and must agree

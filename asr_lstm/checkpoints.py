@@ -90,6 +90,7 @@ class RunState:
         since_best: epochs since the best one.
         ended: there is nothing left to train.
         average_updates: how many updates the averaged weights have seen.
+        judging_seconds: what judging an epoch took the last time; None before the first.
         task: what the training module wants to remember.
     """
 
@@ -101,6 +102,7 @@ class RunState:
     since_best: int = 0
     ended: bool = False
     average_updates: int = 0
+    judging_seconds: float | None = None
     task: dict[str, Any] = field(default_factory=dict)
 
 

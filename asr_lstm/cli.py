@@ -156,7 +156,9 @@ def _compare(arguments: list[str]) -> int:
 def _study(arguments: list[str]) -> int:
     """variants of a recipe side by side: study recipes/dropout_study [--training.epochs 12 ...]"""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("asr-lstm study FOLDER-OR-STUDY.YAML [options of the recipe for all variants]")
+        print(
+            "asr-lstm study FOLDER-OR-STUDY.YAML [--output exp] [--fresh] [options of the recipe for all variants]"
+        )
         return DONE if arguments else NO_SENSE
     from asr_lstm.study import study_command
 

@@ -25,7 +25,7 @@ from asr_lstm.batching import (
     Unreadable,
     collate,
 )
-from asr_lstm.errors import AudioError, ConfigError, DataError
+from asr_lstm.errors import READING_ERRORS, ConfigError, DataError
 from asr_lstm.fading import fade_synthetic
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.manifest_index import durations_of, shards_of, summarise
@@ -48,9 +48,6 @@ _INT16_SCALE = 32767.0
 
 # Counting the batches of an epoch of so many utterances takes 30 ms; of a million, and twenty epochs, seconds.
 _COUNT_EACH_EPOCH = 100_000
-
-# What a file that vanished or went bad raises, through a loader of the user's own as well.
-_READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
 
 
 class AudioCache:
@@ -127,7 +124,7 @@ class UtteranceDataset(Dataset[Example | Unreadable]):
             utterance = self.utterances[draw.index]
             spliced = self.splice(draw.index, draw.seed) if self.splice else None
             inputs, text = spliced or (self.load(utterance), self._text(utterance))
-        except _READING_ERRORS as error:
+        except READING_ERRORS as error:
             return Unreadable(draw.index, " ".join(str(error).split()) or type(error).__name__)
         if self.augment is not None:
             inputs = self.augment(inputs, draw.seed)
@@ -250,7 +247,7 @@ def readable(load: Loader, utterances: Iterable[Utterance]) -> Iterator[Tensor]:
     for utterance in utterances:
         try:
             inputs = load(utterance)
-        except _READING_ERRORS as failure:
+        except READING_ERRORS as failure:
             error = failure
             continue
         count += 1

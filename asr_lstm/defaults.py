@@ -1,14 +1,16 @@
 """What to train, from the speech and the minutes at hand: the settings that a recipe with `minutes` leaves open.
 
 Each rule is one function, and its docstring names the measurement behind it: a row of a recipe's RESULTS.md, or a
-published figure where nothing was measured here. A choice is a function of the speech, the minutes and the cores, not
-of how busy a machine is, so that the same command chooses the same. How many updates fit into the minutes is not
-guessed here: training plans that itself, from the speed that it measures (`asr_lstm.schedule.updates_in_time`).
+published figure where nothing was measured here. A choice is a function of the speech, the minutes, the cores and
+their kind, not of how busy a machine is, so that the same command chooses the same. How many updates fit into the
+minutes is not guessed here: training plans that itself, from the speed that it measures
+(`asr_lstm.schedule.updates_in_time`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,14 +18,15 @@ import torch
 from asr_lstm.choices import Choice
 from asr_lstm.config import Recipe
 from asr_lstm.errors import ConfigError
-from asr_lstm.schedule import torch_device
+from asr_lstm.schedule import choose_precision, torch_device
 from asr_lstm.speech import Speech, measure_speech
 
-ANY_DEVICE = "--training.device=auto"
-# Passes over the speech in a minute on one core, times its hours: 42 epochs of 2.52 h took 49 minutes on one core
-# (speechocean762, run 5), 3 epochs of 20 h ten minutes on two with a smaller model (librispeech, run 11). What it has
-# come to since is 1.0 (run 33, a core without AVX-512) to 1.8 (run 35): it only tells seldom from often.
-_PASSES = 2.2
+# Read with these options, a recipe tells what it says itself of what other choices depend on (`_said`).
+LEFT_OPEN = ("--training.device=auto", "--bootstrap.hours=.inf")
+# Hours of speech that a core learns from in a minute of the time that is given, a share of it being spent on synthetic
+# speech: speechocean762 in an hour 1.2 to 1.6 on two cores that multiply in bfloat16 (1.4 on one, run 35), 0.5 on two
+# without AVX-512 (run 28; 0.8 on one, run 33). It only tells seldom from often.
+_HOURS_A_MINUTE, _HOURS_A_SLOW_MINUTE = 1.3, 0.6
 # Recordings heard less often than this cannot be learned by heart; up to the second number hardly.
 _FEW_PASSES, _SOME_PASSES, _MANY_PASSES = 4, 12, 30
 _TELEPHONE_RATE, _RATE = 8000, 16_000
@@ -32,13 +35,30 @@ _LITTLE_HOURS, _SOME_HOURS = 1.0, 2.0
 # From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
 _MANY_HOURS = 10.0
 _VERY_MANY_HOURS = 50.0
-# Synthetic speech takes 0.7 minutes of one fast core an hour, to make it and to learn from it (speechocean762, run 5):
-# this much of it an available core-minute is a seventh of the time.
-_SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 12.0
+# So much synthetic speech an available core-minute; to make it and to learn from it takes a fast core 0.7 minutes an
+# hour, a seventh of the time (speechocean762).
+_SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 24.0
 _FEW_SYNTHETIC_HOURS = 6.0
-_SYNTHETIC_SHARE = 0.15  # at most, of the time
-_SPEED, _SPEED_OF_WORDS = 0.1, 0.15
+_SYNTHETIC_SHARE = 0.18  # at most, of the time
+_WARP, _WARP_OF_WORDS = 0.1, 0.15
 _NEED_TWO_LAYERS = ("phones.share", "phones.lang", "encoder.self_conditioning", "encoder.time_reduction")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a recipe says itself, which other choices depend on.
+
+    Attributes:
+        synthetic_hours: `bootstrap.hours`; None where it leaves them open.
+        apart: whether synthetic speech would be learned from first, and take its share of the minutes.
+        init: whether training begins from a model of the user's.
+        lexicon: whether a pronouncing dictionary says how words sound.
+    """
+
+    synthetic_hours: float | None = None
+    apart: bool = True
+    init: bool = False
+    lexicon: bool = False
 
 
 def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
@@ -46,7 +66,8 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
 
     Args:
         manifest: of the training data.
-        recipe: its minutes and its text; its device as it is where `ANY_DEVICE` is chosen and it says no other.
+        recipe: as it is where `LEFT_OPEN` is chosen and it says nothing else: its minutes, text and device, and what
+            it says of beginnings.
 
     Raises:
         DataError: as `measure_speech`.
@@ -54,7 +75,15 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
     speech = measure_speech(manifest, recipe.text)
     gpu = torch_device(recipe.training) == "cuda"
     cores = torch.get_num_threads()
-    choices = choose_recipe(speech, minutes=recipe.minutes, cores=cores, gpu=gpu, mute=_why_mute(speech.lang))
+    choices = choose_recipe(
+        speech,
+        minutes=recipe.minutes,
+        cores=cores,
+        gpu=gpu,
+        fast=choose_precision(recipe.training) == "bf16-mixed",
+        mute=_why_mute(speech.lang),
+        said=_said(recipe),
+    )
     if recipe.encoder.layers == 1:  # as was asked for: then there is no middle layer to learn phones
         choices = [choice for choice in choices if choice.setting not in _NEED_TWO_LAYERS]
     speakers = f"{speech.speakers} speaker{'s' * (speech.speakers != 1)}"
@@ -66,18 +95,37 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
     )
 
 
+def _said(recipe: Recipe) -> Said:
+    hours = recipe.bootstrap.hours
+    return Said(
+        synthetic_hours=None if math.isinf(hours) else hours,
+        apart=recipe.bootstrap.how == "begin",
+        init=bool(recipe.training.init),
+        lexicon=bool(recipe.phones.lexicon),
+    )
+
+
 def _why_mute(lang: str) -> str:
     """Why espeak-ng cannot speak a language, "" if it can or if it is not said which one."""
     from asr_lstm.corpora.accents import find_accents
 
     try:
-        return "" if not lang or find_accents(lang) else lang
+        if lang:
+            find_accents(lang)
     except ConfigError as error:
         return str(error)
+    return ""
 
 
 def choose_recipe(
-    speech: Speech, *, minutes: float = 60.0, cores: int = 2, gpu: bool = False, mute: str = ""
+    speech: Speech,
+    *,
+    minutes: float = 60.0,
+    cores: int = 2,
+    gpu: bool = False,
+    fast: bool = True,
+    mute: str = "",
+    said: Said = Said(),
 ) -> list[Choice]:
     """Settings that suit the speech and the time.
 
@@ -86,7 +134,9 @@ def choose_recipe(
         minutes: of training, the synthetic speech to begin with included.
         cores: of the processor that may be used.
         gpu: whether there is a GPU to train on. It is taken to be fast enough for every epoch.
+        fast: whether the processor multiplies in bfloat16.
         mute: why no synthetic speech can be made; "" where it can.
+        said: what the recipe says itself.
 
     Returns:
         Settings that differ from a recipe's own defaults or are worth a word, in the order of a recipe.yaml.
@@ -97,14 +147,15 @@ def choose_recipe(
     for name, value in (("hours", speech.hours), ("minutes", minutes), ("cores", cores)):
         if not value > 0:
             raise ValueError(f"{name} must be above 0, not {value}")
-    core_minutes = cores * minutes
     batch_seconds = _batch_seconds(speech, gpu=gpu)
     epochs = _epochs(speech, batch_seconds=batch_seconds)
-    passes = epochs if gpu else min(float(epochs), _PASSES * core_minutes / speech.hours)
+    heard = (_HOURS_A_MINUTE if fast else _HOURS_A_SLOW_MINUTE) * cores * minutes
+    passes = epochs if gpu else min(float(epochs), heard / speech.hours)
     layers, hidden = _size(speech, passes=passes, gpu=gpu)
     updates = passes * 3600 * speech.hours / batch_seconds
-    bootstrap = _bootstrap(speech, passes=passes, minutes=minutes, cores=cores, mute=mute)
-    time = minutes * (1 - _SYNTHETIC_SHARE if bootstrap[0].value else 1.0)
+    bootstrap = _bootstrap(speech, passes=passes, minutes=minutes, cores=cores, mute=mute, said=said)
+    spoken = bootstrap[0].value if said.synthetic_hours is None else said.synthetic_hours
+    time = minutes * (1 - _SYNTHETIC_SHARE if spoken and said.apart else 1.0)
     return [
         _units(speech),
         *_features(speech, passes=passes),
@@ -122,11 +173,10 @@ def choose_recipe(
             f"for {hidden} units",
         ),
         *_average(updates),
-        *_errors(speech, passes=passes),
         Choice("training.max_minutes", round(time, 2), f"of {minutes:g}"),
         Choice("training.device", "auto", "a GPU where there is one"),
         *bootstrap,
-        *_phones(speech, mute=mute),
+        *_phones(speech, mute=mute, lexicon=said.lexicon),
     ]
 
 
@@ -174,7 +224,7 @@ def _features(speech: Speech, *, passes: float) -> list[Choice]:
 
 
 def _stack(speech: Speech) -> int:
-    needed = max(2 * speech.pace, (1 + _SPEED) * speech.fastest)
+    needed = max(2 * speech.pace, (1 + _WARP) * speech.fastest)
     return next((stack for stack in (_LONGEST_STACK, 3, 2) if 100 / stack >= needed), 1)
 
 
@@ -182,22 +232,24 @@ def _augment(speech: Speech, *, passes: float) -> list[Choice]:
     """The more, the more often each recording is heard.
 
     Heard three times: other throats alone (librispeech, runs 12 and 13). Five times: fewer masks (speechocean762, runs
-    3 and 4 against 2).
-    More often: two bands, one stretch, speed and filters by 0.1 (speechocean762, run 5). Words: by 0.15 (digits), and
-    no stretch is hidden among several words, for none can be guessed from the others (yesno). Filters are warped as if
-    by other throats, where there is more than one (yesno has one, and none is warped).
+    3 and 4 against 2). More often: two bands, one stretch, speed and filters by 0.1 (speechocean762, run 5); where it
+    would be learned by heart two stretches, and filters by 0.15 (its hour). Words: by 0.15 (digits), and no stretch is
+    hidden among several words, for none can be guessed from the others (yesno). Filters are warped as if by other
+    throats, where there is more than one (yesno has one, and none is warped).
     """
     if passes < _FEW_PASSES:
         names = ("speed", "frequency_masks", "time_masks")
         few = "each recording is heard a few times only"
-        return [_throats(speech, _SPEED), *(Choice(f"augment.{name}", 0, few) for name in names)]
-    warp = _SPEED_OF_WORDS if speech.closed else _SPEED
+        return [_throats(speech, _WARP), *(Choice(f"augment.{name}", 0, few) for name in names)]
+    warp = _WARP_OF_WORDS if speech.closed else _WARP
+    by_heart = _by_heart(speech, passes=passes)
+    throats = _WARP_OF_WORDS if speech.closed or by_heart else _WARP
     masks = 2 if passes >= _SOME_PASSES else 1
-    stretches = (2 if speech.single_words else 0) if speech.closed else 1
+    stretches = (2 if speech.single_words else 0) if speech.closed else 1 + by_heart
     hidden = "stretches hidden" if stretches else "a hidden word cannot be guessed from the others"
     chosen = [
         Choice("augment.speed", warp, "heard otherwise each time"),
-        _throats(speech, warp),
+        _throats(speech, throats),
         Choice("augment.frequency_masks", masks, "bands hidden"),
         Choice("augment.time_masks", stretches, hidden),
     ]
@@ -222,14 +274,17 @@ def _size(speech: Speech, *, passes: float, gpu: bool) -> tuple[int, int]:
     """Layers and units of each direction.
 
     2 x 96 for closed vocabularies (digits; yesno does with 1 x 96), 3 x 256 for open text from 0.4 to 2.5 h
-    (speechocean762, run 5; folder), 2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and
-    11). From 50 h up, on a GPU, 4 x 640, which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
+    (speechocean762, run 5; folder), 3 x 320 where it would be learned by heart (speechocean762, its hour), 2 x 256
+    where each recording is heard a few times only (librispeech, runs 2, 3 and 11). From 50 h up, on a GPU, 4 x 640,
+    which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
     """
     if speech.closed and speech.hours < _LITTLE_HOURS:
         return 2, 96
     if passes < _FEW_PASSES:
         return 2, 256
-    return (4, 640) if gpu and speech.hours >= _VERY_MANY_HOURS else (3, 256)
+    if gpu and speech.hours >= _VERY_MANY_HOURS:
+        return 4, 640
+    return 3, 320 if _by_heart(speech, passes=passes) else 256
 
 
 def _convolution(speech: Speech) -> list[Choice]:
@@ -251,6 +306,8 @@ def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
     """Between layers and of the recurrent state, the less the more speech there is, and the less often it is heard.
 
     From an hour of open text up it rises from none (speechocean762, runs 35 to 37 and the hour); not compared on less.
+    Heard 30 times, it reaches 0.4 between layers and 0.3 of the state by 60 % of the updates (its hour): with 0.2, or
+    with 0.3 and 0.25, the recordings were learned by heart, and dev was worse (run 47).
 
     0.05 for recordings heard up to a dozen times (librispeech, run 11; speechocean762, runs 3 and 4: with 0.05 as good
     after 5 minutes as with 0.2 after 14), 0.1 up to thirty times, 0.2 beyond (speechocean762, runs 10 and 12: over
@@ -263,25 +320,22 @@ def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
         share, why = 0.2, "so little speech, so often heard, is soon learned by heart"
     else:
         share, why = 0.1, "the fit to the recordings is as short as they are"
-    chosen = [Choice(f"encoder.{name}_dropout", share, why) for name in ("layer", "state")]
+    rise, slow = 1.0, "at first dropout only slows learning down"
+    shares = {"layer": share, "state": share}
+    if _by_heart(speech, passes=passes):
+        shares, rise = {"layer": 0.4, "state": 0.3}, 0.6
+    chosen = [Choice(f"encoder.{name}_dropout", value, why) for name, value in shares.items()]
     if passes >= _SOME_PASSES and _rich(speech):
-        chosen.append(Choice("training.dropout_rise", 1.0, "at first dropout only slows learning down"))
+        chosen.append(Choice("training.dropout_rise", rise, slow))
     return chosen
 
 
-def _errors(speech: Speech, *, passes: float) -> list[Choice]:
-    """Expected errors in the last fifth, of an hour of open text and more that is heard often.
+def _by_heart(speech: Speech, *, passes: float) -> bool:
+    """Whether an hour of open text or more is heard so often that, with little dropout, it is learned by heart.
 
-    speechocean762, its hour: they begin when CTC has nothing more to teach. Runs 38 and 39: sooner they are worth no
-    more than CTC; nor are they in best.yaml, where twice the dropout keeps CTC teaching. Not compared on less speech,
-    nor on digits.
+    So it was in the hour of speechocean762, from some 27 epochs on; from ten hours up none was heard so often.
     """
-    if passes < _MANY_PASSES or not _rich(speech):
-        return []
-    return [
-        Choice("training.errors", 0.9, "of the loss at the end: what greedy decoding gets wrong"),
-        Choice("training.errors_from", 0.8, "of the updates, when CTC has little more to teach"),
-    ]
+    return _rich(speech) and speech.hours < _MANY_HOURS and passes >= _MANY_PASSES
 
 
 def _rich(speech: Speech) -> bool:
@@ -310,11 +364,11 @@ def _why_batches(batch_seconds: float) -> str:
 def _learning_rate(hidden: int, batch_seconds: float, *, hours: float) -> float:
     """3e-3 for 96 units (digits), and for 256 with much speech, which is soon over (librispeech, single epochs).
 
-    For 256 and less speech 1e-3 with batches of 20 s, 1.4e-3 with 40 s. speechocean762, run 7 against 6: with 2e-3 and
-    20 s an epoch teaches less until the rate falls, and the end is no better; run 17 for 40 s. 1e-3 for 640:
+    For 256 or 320 and less speech 1e-3 with batches of 20 s, 1.4e-3 with 40 s. speechocean762, run 7 against 6: with
+    2e-3 and 20 s an epoch teaches less until the rate falls, and the end is no better; run 17 for 40 s. 1e-3 for 640:
     recipes/librispeech/960h.yaml, not run.
     """
-    if hidden > 256:
+    if hidden >= 640:
         return 1e-3
     if hidden < 256 or hours >= _MANY_HOURS:
         return 3e-3
@@ -340,7 +394,9 @@ def _average(updates: float) -> list[Choice]:
     return [Choice("training.average", 0.999, f"about {updates:.0f} updates")] if updates >= 10_000 else []
 
 
-def _bootstrap(speech: Speech, *, passes: float, minutes: float, cores: int, mute: str) -> list[Choice]:
+def _bootstrap(
+    speech: Speech, *, passes: float, minutes: float, cores: int, mute: str, said: Said
+) -> list[Choice]:
     """Synthetic speech to begin with, where the language is said, up to 10 h of open text.
 
     It is worth about ten epochs on recordings, which from chance go by before anything is aligned (docs/bootstrap.md:
@@ -353,7 +409,11 @@ def _bootstrap(speech: Speech, *, passes: float, minutes: float, cores: int, mut
     most = min(_MOST_SYNTHETIC_HOURS, _SYNTHETIC_HOURS * cores * minutes)
     hours = math.floor(2 * most) / 2  # by half hours
     why = ""
-    if speech.closed:
+    if said.init and said.apart:
+        why = "training begins from another model"
+    elif said.synthetic_hours is not None and not speech.closed:
+        hours, why = said.synthetic_hours, "" if said.synthetic_hours else "as the recipe says"
+    elif speech.closed:
         why = "no use for single words" if speech.single_words else "no use for a closed vocabulary"
     elif speech.hours >= _MANY_HOURS:
         why = "so much speech is aligned in its first epoch"
@@ -368,7 +428,7 @@ def _bootstrap(speech: Speech, *, passes: float, minutes: float, cores: int, mut
     batch_seconds = 15.0 if hours < _FEW_SYNTHETIC_HOURS else 30.0
     return [
         Choice("bootstrap.hours", hours, "of synthetic speech to learn to align on, worth about ten epochs"),
-        Choice("bootstrap.lang", speech.lang, "as the recordings say"),
+        *([Choice("bootstrap.lang", speech.lang, "as the recordings say")] if speech.lang else []),
         Choice(
             "bootstrap.batch_seconds", batch_seconds, "some hundreds of updates before anything is learned"
         ),
@@ -382,17 +442,18 @@ def _bootstrap(speech: Speech, *, passes: float, minutes: float, cores: int, mut
     ]
 
 
-def _phones(speech: Speech, *, mute: str) -> list[Choice]:
-    """Phones for the middle layer, where the language is said, up to 10 h of open text.
+def _phones(speech: Speech, *, mute: str, lexicon: bool) -> list[Choice]:
+    """Phones for the middle layer, where the language or a dictionary is said, up to 10 h of open text.
 
     speechocean762, runs 6 and 5: after 12 epochs as good as without after 42; run 18 for the layer above that hears
     them. Not compared with more speech, nor in languages that are written as they sound, where there is less to win.
     """
-    if speech.closed or speech.hours >= _MANY_HOURS or not speech.lang or mute:
+    if speech.closed or speech.hours >= _MANY_HOURS or not (lexicon or (speech.lang and not mute)):
         return []
+    lang = [] if lexicon else [Choice("phones.lang", speech.lang, "as the recordings say")]
     return [
         Choice("phones.share", 0.5, "of the loss: how words sound is learned before how they are spelt"),
-        Choice("phones.lang", speech.lang, "as the recordings say"),
+        *lang,
         Choice(
             "encoder.self_conditioning",
             True,

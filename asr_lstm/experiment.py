@@ -29,6 +29,7 @@ from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
 from asr_lstm.phones import check_phones
 from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import Results, read_results, results_markdown, write_results
+from asr_lstm.resume import CHECKPOINTS_NAME, refuse_others
 from asr_lstm.schedule import torch_device
 from asr_lstm.stages import Stages, content_digest, tree_digest
 from asr_lstm.tuning import describe_source, print_report, tune_bundle
@@ -46,7 +47,7 @@ _NOT_THE_MODEL = (
     ("training", "stop_after_nonfinite"),
 )
 # What results.json says of training.
-_TRAINED = ("precision", "best_dev_wer", "resumed")
+_TRAINED = ("precision", "best_dev_wer", "resumed", "bootstrap_seconds")
 
 
 class Experiment:
@@ -125,10 +126,16 @@ class Experiment:
         Raises:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
-        recipe, train = self.recipe, manifests["train"]
+        recipe, train, before = self.recipe, manifests["train"], 0.0
+        known = self._known(manifests)
+        if self._is_trained(known):
+            return
+        self.check_unfinished(manifests)
         if spoken := self._speak(manifests):
             if recipe.bootstrap.how == "begin":
-                recipe = self._begin({"train": spoken, "dev": manifests["dev"]})
+                first = self._begin({"train": spoken, "dev": manifests["dev"]})
+                before = first.stages.record("train")["train_seconds"]
+                recipe = replace(recipe, training=replace(recipe.training, init=str(first.model)))
             else:
                 train = spoken
         settings = model_settings(recipe)
@@ -139,16 +146,9 @@ class Experiment:
                     "copy it, or give the recipe another --name"
                 )
             settings["init"] = bundle_digest(init)
-        key = settings | {
-            "load": self.recipe.corpus.load,
-            "train": content_digest(train),
-            "dev": content_digest(manifests["dev"]),
-            "noise": tree_digest([self.recipe.augment.noise_folder]),
-        }
+        key = settings | self._inputs(manifests["dev"]) | {"train": content_digest(train)}
         if fade := recipe.bootstrap.fading_epochs:
             key["fade"] = fade
-        if recipe.phones.share:
-            key["lexicon"] = tree_digest([recipe.phones.lexicon])
         if not self.fresh and self.stages.done("train", key) is not None:
             return
         from asr_lstm.fit import fit  # Lightning takes seconds to import
@@ -160,12 +160,63 @@ class Experiment:
             load=self.load,
             output=self.folder,
             key=self.stages.digest(key),
-            settings=key,
+            settings=key | known,
             fresh=self.fresh,
             console=self.console,
         )
-        outputs = [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
-        self.stages.finish("train", key, asdict(outcome), outputs=outputs)
+        record = asdict(outcome)
+        if before:
+            seconds = outcome.train_seconds + before
+            record |= {
+                "train_seconds": seconds,
+                "bootstrap_seconds": before,
+                "all": self.stages.digest(known),
+            }
+        self.stages.finish("train", key, record, outputs=self._outputs)
+
+    def check_unfinished(self, manifests: Mapping[str, Path]) -> None:
+        """See that no training that other settings began is under way: what it goes on from is not to be lost.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        if not self.fresh:
+            refuse_others(self.folder / CHECKPOINTS_NAME, self._known(manifests))
+
+    def _known(self, manifests: Mapping[str, Path]) -> dict[str, Any]:
+        """What the model depends on, as far as it is known before synthetic speech is made and learned from."""
+        known = model_settings(self.recipe) | self._inputs(manifests["dev"])
+        del known["training"]["init"]
+        known["recordings"] = content_digest(manifests["train"])
+        if self.recipe.bootstrap.hours:
+            known["bootstrap"] = asdict(self.recipe.bootstrap)
+            known["texts"] = tree_digest(self.recipe.bootstrap.text)
+        return known
+
+    def _inputs(self, dev: Path) -> dict[str, Any]:
+        """What else than settings and training data a model depends on."""
+        inputs = {
+            "load": self.recipe.corpus.load,
+            "dev": content_digest(dev),
+            "noise": tree_digest([self.recipe.augment.noise_folder]),
+        }
+        if self.recipe.phones.share:
+            inputs["lexicon"] = tree_digest([self.recipe.phones.lexicon])
+        return inputs
+
+    def _is_trained(self, known: Mapping[str, Any]) -> bool:
+        """Whether the model stands that began with synthetic speech, be that speech still there or not."""
+        if self.fresh or not self.recipe.bootstrap.hours or not all(map(Path.exists, self._outputs)):
+            return False
+        try:
+            return bool(self.stages.record("train").get("all") == self.stages.digest(known))
+        except KeyError:
+            return False
+
+    @property
+    def _outputs(self) -> list[Path]:
+        """The files that training writes."""
+        return [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
 
     def _speak(self, manifests: Mapping[str, Path]) -> Path | None:
         """The manifest of the synthetic speech that the recipe asks for, made of the training transcripts.
@@ -211,8 +262,8 @@ class Experiment:
             stages.finish("prepare", key, record, outputs=[spoken])
         return Path(record["train"])
 
-    def _begin(self, manifests: Mapping[str, Path]) -> Recipe:
-        """The recipe with the model that training begins from, learned from synthetic speech.
+    def _begin(self, manifests: Mapping[str, Path]) -> Experiment:
+        """The experiment whose model training begins from, learned from synthetic speech.
 
         That model is judged by the real `dev`, which shows how little of it carries over by itself.
         """
@@ -220,7 +271,7 @@ class Experiment:
         hours = self.recipe.bootstrap.hours
         self.console.print(f"synthetic speech to begin with, {hours:g} h:", highlight=False)
         first.train(manifests)
-        return replace(self.recipe, training=replace(self.recipe.training, init=str(first.model)))
+        return first
 
     def tune(self, dev: Path) -> None:
         """Find the weights of the decoders on dev, and calibrate their confidences; greedy decoding needs neither.
@@ -352,7 +403,7 @@ class Experiment:
                 train_seconds=trained["train_seconds"],
                 train_hours_of_audio=trained["train_hours_of_audio"],
                 splits=splits,
-                metrics={name: trained.get(name) for name in _TRAINED} | dict(metrics or {}),
+                metrics={name: trained[name] for name in _TRAINED if name in trained} | dict(metrics or {}),
                 notes=remarks,
             )
             write_results(path, results)

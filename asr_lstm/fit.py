@@ -20,9 +20,10 @@ from asr_lstm.callbacks import Checkpointer
 from asr_lstm.checkpoints import CheckpointFolder
 from asr_lstm.config import Recipe
 from asr_lstm.data import SpeechData
+from asr_lstm.errors import TrainingInterrupted
 from asr_lstm.inference import AUDIO_LOADER
 from asr_lstm.manifest import Loader, Utterance
-from asr_lstm.resume import finish_run, open_run
+from asr_lstm.resume import CHECKPOINTS_NAME, finish_run, open_run
 from asr_lstm.schedule import choose_precision
 from asr_lstm.scoring import summed_rates
 from asr_lstm.set_up import make_callbacks, make_trainer, set_up
@@ -85,7 +86,7 @@ def fit(
         DataError: nothing is left to train on, or a transcript has characters that the units lack.
         TrainingInterrupted: by Ctrl-C; a checkpoint stands.
     """
-    folder = open_run(output / "checkpoints", key, settings=settings, fresh=fresh)
+    folder = open_run(output / CHECKPOINTS_NAME, key, settings=settings, fresh=fresh)
     options: dict[str, Any] = {"train": train, "dev": dev, "load": load, "output": output, "folder": folder}
     training = recipe.training
     job = partial(_fit, recipe, **options)
@@ -178,5 +179,10 @@ def _choose(recipe: Recipe, task: CTCTraining, data: SpeechData, *, keeper: Chec
 
 def _judge(recipe: Recipe, task: CTCTraining, data: SpeechData) -> Mapping[str, float]:
     """Judge the weights of the moment on dev, outside training."""
-    (metrics,) = make_trainer(recipe).validate(task, datamodule=data, verbose=False)
+    try:
+        (metrics,) = make_trainer(recipe).validate(task, datamodule=data, verbose=False)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise TrainingInterrupted(
+            "interrupted while dev was judged: the same command goes on from the last checkpoint"
+        ) from None
     return metrics

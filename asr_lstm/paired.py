@@ -24,7 +24,8 @@ class PairedTest:
         difference: rate of the second less rate of the first: below 0 where the second is better.
         low: lower end of its 95 % interval.
         high: upper end.
-        p: of the bootstrap, two-sided: how often chance alone would give a difference as far from 0.
+        p: of the bootstrap, two-sided: how often chance alone would give a difference as far from 0; of few clusters
+            no less than they can tell.
         z: of the normal test: the mean difference over its standard error.
         z_p: its two-sided p.
         clusters: how many utterances, or speakers, were drawn.
@@ -53,9 +54,12 @@ def paired_test(
     The bootstrap draws utterances with replacement, both recognisers' errors together, and takes the difference of
     the rates each time (Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance
     evaluation", ICASSP, section 4). Its p is twice the share of draws on the far side of 0, the draw that was
-    observed counted in. The normal test is that of matched pairs (Gillick & Cox 1989, "Some statistical issues in
-    the comparison of speech recognition algorithms", ICASSP, section 3), an utterance for a segment: NIST's MAPSSWE,
-    but that cuts long utterances at words that both have right.
+    observed counted in. Where all of a few clusters differ in one direction no draw crosses 0, however few they are:
+    p is therefore at least 2 / 2**n, the least of an exact test that gives each of the n clusters with a difference
+    either sign (Fisher 1935, "The Design of Experiments", section 21). The normal test is that of matched pairs
+    (Gillick & Cox 1989, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP,
+    section 3), an utterance for a segment: NIST's MAPSSWE, but that cuts long utterances at words that both have
+    right.
 
     Args:
         first: errors of the first recogniser, (utterances,).
@@ -85,7 +89,7 @@ def paired_test(
         difference=float(gaps.sum() / max(size.sum(), 1)),
         low=float(low),
         high=float(high),
-        p=min(1.0, 2 * (far + 1) / (resamples + 1)),
+        p=min(1.0, max(2 * (far + 1) / (resamples + 1), 2.0 ** (1 - np.count_nonzero(gaps)))),
         z=z,
         z_p=math.erfc(abs(z) / math.sqrt(2)),
         clusters=len(gaps),

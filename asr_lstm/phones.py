@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asr_lstm.corpora.accents import find_voice
 from asr_lstm.corpora.pronounce import pronounce
 from asr_lstm.errors import ConfigError
 from asr_lstm.units import Normaliser
@@ -128,9 +129,11 @@ def _pronunciations(config: PhonesConfig, words: Sequence[str]) -> dict[str, lis
         lexicon = read_lexicon(config.lexicon)
         return {word: lexicon[key] for word in words if (key := _key(word)) in lexicon}
     try:
-        said = pronounce(words, lang=config.lang)
+        said = pronounce(words, lang=find_voice(config.lang))
     except ConfigError as error:
-        raise ConfigError(f"phones.lang: {error}") from error
+        raise ConfigError(
+            f"phones.{error}" if str(error).startswith("lang: ") else f"phones.lang: {error}"
+        ) from error
     return {word: found for word, ipa in zip(words, said, strict=True) if (found := split_ipa(ipa))}
 
 

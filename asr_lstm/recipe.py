@@ -18,7 +18,7 @@ from asr_lstm.audio import load_utterance
 from asr_lstm.choices import settle
 from asr_lstm.config import RECIPE_NAME, Recipe, load_recipe, write_settings
 from asr_lstm.corpora import Prepared
-from asr_lstm.defaults import ANY_DEVICE, choose_settings
+from asr_lstm.defaults import LEFT_OPEN, choose_settings
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.experiment import Experiment, model_card
 from asr_lstm.folds import FOLD_NOTE, run_folds
@@ -86,12 +86,13 @@ class RecipeRun:
         with folder_lock(self.experiment.folder):
             prepared = _put_in_place(prepared, self.experiment) if prepared else self.prepare()
             remarks = self._choose(prepared.manifests["train"]) if self.recipe.minutes else []
+            self.experiment.check_unfinished(prepared.manifests)
             write_settings(self.experiment.folder / RECIPE_NAME, self.recipe, remarks=remarks)
             return self._train_and_test(prepared)
 
     def _choose(self, train: Path) -> list[str]:
         """Settle what the recipe leaves open, and say it: a line for each setting, with the reason."""
-        choices, about = choose_settings(train, self._settings(chosen=[ANY_DEVICE]))
+        choices, about = choose_settings(train, self._settings(chosen=LEFT_OPEN))
         self.recipe = replace(settle(choices, lambda options: self._settings(chosen=options)), minutes=0.0)
         self.experiment.recipe, self.experiment.load = self.recipe, self._loader()
         lines = [about, *(choice.line for choice in choices if choice.holds(self.recipe))]

@@ -13,6 +13,7 @@ from asr_lstm.checkpoints import CheckpointFolder
 from asr_lstm.errors import ConfigError
 from asr_lstm.files import atomic_write
 
+CHECKPOINTS_NAME = "checkpoints"  # in the folder of an experiment
 _SETTINGS_NAME = "settings.json"
 _FINISHED_NAME = "finished"
 _MOST_LISTED = 8
@@ -36,17 +37,38 @@ def open_run(folder: Path, key: str, *, settings: Mapping[str, Any], fresh: bool
         if not other.is_dir() or (other.name == key and not fresh):
             continue
         if not fresh and _is_under_way(other):
-            changed = _changes(_read_settings(other), settings)
-            raise ConfigError(
-                f"{other}: a run that is not done was begun with other settings ({changed}); set them back to go on "
-                "with it, or say --fresh to start over"
-            )
+            raise _refusal(other, _changes(_read_settings(other), settings))
         shutil.rmtree(other)
     run = CheckpointFolder(folder / key)
     if not (run.folder / _SETTINGS_NAME).exists():
         with atomic_write(run.folder / _SETTINGS_NAME) as file:
             json.dump(_plain(settings), file, indent=1)
     return run
+
+
+def refuse_others(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Find out that `open_run` will refuse before anything takes long, or takes the place of what it goes on from.
+
+    Args:
+        folder: as in `open_run`.
+        settings: those that are known so far; others are not compared.
+
+    Raises:
+        ConfigError: as `open_run`.
+    """
+    now = _plain(settings)
+    for other in sorted(folder.glob("*")):
+        if other.is_dir() and _is_under_way(other):
+            then = {name: value for name, value in _read_settings(other).items() if name in now}
+            if then and then != {name: now[name] for name in then}:
+                raise _refusal(other, _changes(then, {name: now[name] for name in then}))
+
+
+def _refusal(run: Path, changed: str) -> ConfigError:
+    return ConfigError(
+        f"{run}: a run that is not done was begun with other settings ({changed}); set them back to go on with it, or "
+        "say --fresh to start over"
+    )
 
 
 def finish_run(run: CheckpointFolder) -> None:

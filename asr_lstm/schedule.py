@@ -95,7 +95,10 @@ class TrainingConfig:
     consistency: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "average_best"):
+        for name in (
+            *("epochs", "patience", "average_best", "accumulate"),
+            *("devices", "num_nodes", "stop_after_nonfinite"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         for name in ("learning_rate", "gradient_clip"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,25 @@ from asr_lstm.manifest import Utterance
 from asr_lstm.manifest_index import count_speakers, open_manifest
 from asr_lstm.units import Normaliser
 
-# A vocabulary is closed where it is no larger, and at most a tenth of it heard less often than this.
+# See `is_closed`.
 _CLOSED_WORDS, _OFTEN, _RARE_SHARE = 150, 10, 0.1
 # Below this mean of words an utterance, each is a single word cut out.
 _SINGLE_WORD = 1.5
 _RATE = 16_000  # taken where no recording can be read
 _RATES_READ = 20  # recordings whose header is read
+
+
+def count_rare(heard: Mapping[str, int]) -> int:
+    """How many words are heard less than ten times."""
+    return sum(times < _OFTEN for times in heard.values())
+
+
+def is_closed(vocabulary: int, rare: int) -> bool:
+    """Whether so many different words, of which so many are rare, are digits, commands, spelled letters: no open text.
+
+    At most 150 of them, and at most a tenth of these rare.
+    """
+    return vocabulary <= _CLOSED_WORDS and rare <= _RARE_SHARE * vocabulary
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class Speech:
     @property
     def closed(self) -> bool:
         """A small vocabulary, of which nearly each word is heard often."""
-        return self.vocabulary <= _CLOSED_WORDS and self.rare <= _RARE_SHARE * self.vocabulary
+        return is_closed(self.vocabulary, self.rare)
 
     @property
     def single_words(self) -> bool:
@@ -87,7 +100,7 @@ def measure_speech(manifest: str | Path, normaliser: Normaliser) -> Speech:
         utterances=len(rows),
         words=heard.total(),
         vocabulary=len(heard),
-        rare=sum(times < _OFTEN for times in heard.values()),
+        rare=count_rare(heard),
         pace=float(characters.sum() / seconds),
         fastest=float(np.percentile(paces, 99)),
         speakers=count_speakers(rows),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_lstm.alignment import Alignment, AlignmentFailure, TimedSpan, align_manifest
-from asr_lstm.errors import ConfigError
+from asr_lstm.errors import READING_ERRORS, ConfigError
 from asr_lstm.manifest import Loader, Utterance
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,9 @@ class Splicer:
     def __call__(self, index: int, seed: int) -> tuple[Samples, str] | None:
         """Audio (samples,) and transcript with as many words as those of the utterance at `index`.
 
-        None, for the utterance as it is, in all but the share of seeds, and where its words or its speaker are not
-        known.
-
-        Raises:
-            AsrLstmError: as the loader, for one of the utterances that it is put together from.
+        None, for the utterance as it is, in all but the share of seeds, where its words or its speaker are not known,
+        and where a recording that it would be put together from cannot be read: that one is to blame when its own
+        turn comes, and not this.
         """
         draw = np.random.default_rng([seed, _STREAM])
         own = self._words[index]
@@ -94,7 +92,10 @@ class Splicer:
             most = min(_MOST_WORDS, len(spans), len(own) - len(words))
             count = int(draw.integers(1, most + 1))
             first = int(draw.integers(0, len(spans) - count + 1))
-            pieces.append(self._piece(source, first, first + count))
+            try:
+                pieces.append(self._piece(source, first, first + count))
+            except READING_ERRORS:
+                return None
             words += [span.text for span in spans[first : first + count]]
         return np.concatenate(pieces), " ".join(words)
 

@@ -21,6 +21,7 @@ from asr_lstm.compare import Comparison, compare_folders
 from asr_lstm.config import load_recipe
 from asr_lstm.errors import ConfigError
 from asr_lstm.evaluate import DECODER
+from asr_lstm.grid import OptionParser
 from asr_lstm.recipe import RecipeRun
 from asr_lstm.report import Results, SplitResult, read_results
 from asr_lstm.report_page.curves import Curve, find_logs, read_curves
@@ -147,7 +148,7 @@ def _scalar(value: object) -> str:
 
 
 def run_study(
-    path: str | Path, *, options: Sequence[str] = (), output: str | Path = "exp"
+    path: str | Path, *, options: Sequence[str] = (), output: str | Path = "exp", fresh: bool = False
 ) -> tuple[list[Outcome], list[str]]:
     """Run each variant, compare it with the baseline, and write `study.html`, `.svg`, `.md` and `.json`.
 
@@ -155,6 +156,7 @@ def run_study(
         path: as in `load_study`.
         options: overrides for all variants.
         output: folder of all experiments.
+        fresh: train all variants anew, whatever there is.
 
     Returns:
         What became of each variant, the baseline first; and what could not be recognised, a line each.
@@ -170,8 +172,11 @@ def run_study(
     failures: list[str] = []
     for number, name in enumerate(names, start=1):
         log.info("variant %d of %d: %s", number, len(names), name)
-        run = RecipeRun(study.recipe, options=study.arguments(name, options), place=folder / name)
+        run = RecipeRun(
+            study.recipe, options=study.arguments(name, options), place=folder / name, fresh=fresh
+        )
         failures += run.run()
+        _check_split(study, read_results(folder / name / "results.json"), folder / name)
     outcomes = [read_outcome(study, name, folder) for name in names]
     write_study(folder, study, outcomes)
     return outcomes, list(dict.fromkeys(failures))
@@ -186,9 +191,7 @@ def read_outcome(study: Study, name: str, folder: Path) -> Outcome:
     """
     place = folder / name
     results = read_results(place / "results.json")
-    if study.split not in results.splits:
-        known = ", ".join(results.splits)
-        raise ConfigError(f"{place}: the study's split {study.split!r} was not recognised; there is {known}")
+    _check_split(study, results, place)
     comparison = None
     if name != study.baseline:
         comparison = compare_folders(folder / study.baseline, place, split=study.split, by=study.by)
@@ -198,6 +201,12 @@ def read_outcome(study: Study, name: str, folder: Path) -> Outcome:
     )
     result = results.splits[study.split][DECODER]
     return Outcome(name, results, result, comparison, _mean_curves(place), seconds)
+
+
+def _check_split(study: Study, results: Results, place: Path) -> None:
+    if study.split not in results.splits:
+        known = ", ".join(results.splits)
+        raise ConfigError(f"{place}: the study's split {study.split!r} was not recognised; there is {known}")
 
 
 def _mean_curves(place: Path) -> dict[str, Points]:
@@ -235,15 +244,24 @@ def by_epoch(curves: dict[str, Curve]) -> dict[str, list[float]]:
     return found
 
 
-def study_command(path: str | Path, options: Sequence[str] = ()) -> int:
-    """Run a study and print its table; see `run_study`. Returns 1 if something could not be recognised, else 0."""
+def study_command(path: str | Path, arguments: Sequence[str] = ()) -> int:
+    """Run a study and print its table; see `run_study`. Returns 1 if something could not be recognised, else 0.
+
+    Args:
+        path: as in `load_study`.
+        arguments: `--output exp`, `--fresh`, and options of the recipe for all variants.
+    """
     import sys
 
     from asr_lstm.study_page import print_study
 
-    outcomes, failures = run_study(path, options=options)
+    parser = OptionParser(prog="asr-lstm study", add_help=False, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, default=Path("exp"))
+    parser.add_argument("--fresh", action="store_true")
+    known, options = parser.parse_known_args(arguments)
+    outcomes, failures = run_study(path, options=options, output=known.output, fresh=known.fresh)
     study = load_study(path, options=options)
-    print_study(study, outcomes, folder=Path("exp") / study.name)
+    print_study(study, outcomes, folder=known.output / study.name)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -15,7 +16,6 @@ from asr_lstm.config import RECIPE_NAME
 from asr_lstm.corpora.accents import find_accents
 from asr_lstm.corpora.espeak import find_espeak
 from asr_lstm.errors import ConfigError, DataError
-from asr_lstm.files import atomic_write
 from asr_lstm.grid import OptionParser
 from asr_lstm.manifest import iter_manifest
 from asr_lstm.recipe import RecipeRun
@@ -55,10 +55,17 @@ def train_command(arguments: Sequence[str]) -> int:
     if known.lang:
         _check_language(known.lang)
     place = known.output or OUTPUT / known.manifest.stem
-    _write_recipe(place, manifest=known.manifest, dev=known.dev, lang=known.lang, minutes=known.minutes)
-    run = RecipeRun(place, options=options, place=place, fresh=known.fresh)
-    run.experiment.command = shlex.join(["asr-lstm", "train", *arguments])
-    failures = run.run()
+    recipe = _make_recipe(
+        place, manifest=known.manifest, dev=known.dev, lang=known.lang, minutes=known.minutes
+    )
+    # Apart from the experiment, whose recipe.yaml has the settings of the last run: it stands until this one begins.
+    with TemporaryDirectory() as folder:
+        (Path(folder) / RECIPE_NAME).write_text(
+            yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+        run = RecipeRun(folder, options=options, place=place, fresh=known.fresh)
+        run.experiment.command = shlex.join(["asr-lstm", "train", *arguments])
+        failures = run.run()
     for failure in failures:
         print(failure, file=sys.stderr)
     again = ["asr-lstm", "recipe", str(place)]
@@ -82,8 +89,10 @@ def _check_language(lang: str) -> None:
     find_accents(lang)
 
 
-def _write_recipe(place: Path, *, manifest: Path, dev: Path | None, lang: str, minutes: float) -> None:
-    """Write a recipe that says no more than which data and how many minutes, and leaves the rest open.
+def _make_recipe(
+    place: Path, *, manifest: Path, dev: Path | None, lang: str, minutes: float
+) -> dict[str, Any]:
+    """A recipe that says no more than which data and how many minutes, and leaves the rest open.
 
     Raises:
         ConfigError: another experiment is there, which would be lost.
@@ -94,10 +103,8 @@ def _write_recipe(place: Path, *, manifest: Path, dev: Path | None, lang: str, m
         raise ConfigError(
             f"{place}: holds an experiment on other data; choose another --output, such as exp/mine"
         )
-    recipe: dict[str, Any] = {"name": place.resolve().name, "minutes": minutes}
-    recipe["corpus"] = {"prepare": _PREPARE, "options": options}
-    with atomic_write(path) as file:
-        file.write(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    corpus = {"prepare": _PREPARE, "options": options}
+    return {"name": place.resolve().name, "minutes": minutes, "corpus": corpus}
 
 
 def _trained_on(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 from asr_lstm.model import EncoderConfig
 from asr_lstm.schedule import TrainingConfig
+from asr_lstm.stages import Stages
 
 pytest.importorskip("espeakng_loader", reason="needs pip install 'asr_lstm[synthetic]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:audioread")
@@ -93,11 +95,48 @@ def test_training_begins_from_a_model_of_the_training_transcripts(
     experiment(recipe(), folder).train(manifests)  # nothing is done twice
     assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == before
 
+    record = experiment(recipe(), folder).stages.record("train")
+    first_record = Stages(folder / "bootstrap" / "stages.json").record("train")
+    assert record["bootstrap_seconds"] == first_record["train_seconds"] > 0
+    assert record["train_seconds"] > record["bootstrap_seconds"]
+
+    shutil.rmtree(folder / "bootstrap")  # the speech takes much room, and is not needed any more
+    before = (folder / "model" / "model.safetensors").stat().st_mtime_ns
+    experiment(recipe(), folder).train(manifests)
+    assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert not (folder / "bootstrap").exists()
+
+
+def test_the_same_speech_can_be_learned_from_in_another_way(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    folder = tmp_path / "exp"
+    experiment(recipe(), folder).train(manifests)
     speech = folder / "bootstrap" / "manifests" / "train.jsonl"
     before = speech.stat().st_mtime_ns
     otherwise = replace(recipe(), bootstrap=replace(recipe().bootstrap, learning_rate=1e-8))
-    experiment(otherwise, folder).train(manifests)  # the same speech, learned from in another way
+    experiment(otherwise, folder).train(manifests)
     assert speech.stat().st_mtime_ns == before
+
+
+def test_other_settings_do_not_touch_what_an_interrupted_training_began_from(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    folder = tmp_path / "exp"
+    experiment(recipe(), folder).train(manifests)
+    for name in ("finished", "ended"):
+        for path in (folder / "checkpoints").glob(f"*/{name}"):
+            path.unlink()  # as if it had been killed at the end
+    (folder / "stages.json").unlink()
+    before = (folder / "bootstrap" / "model" / "model.safetensors").stat().st_mtime_ns
+    settings = recipe()
+    for otherwise in (
+        replace(settings, training=replace(settings.training, patience=9)),
+        replace(settings, bootstrap=replace(settings.bootstrap, learning_rate=1e-8)),
+    ):
+        with pytest.raises(ConfigError, match=r"set them back .*patience|learning_rate"):
+            experiment(otherwise, folder).train(manifests)
+        assert (folder / "bootstrap" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_what_the_first_training_has_otherwise() -> None:
@@ -106,6 +145,14 @@ def test_what_the_first_training_has_otherwise() -> None:
     assert first.bootstrap.hours == 0
     assert (first.augment.speed, first.augment.vocal_tract) == (SPEED, VOCAL_TRACT)
     assert (first.encoder.layer_dropout, first.encoder.state_dropout) == (DROPOUT, DROPOUT)
+    every_kind = replace(
+        settings,
+        encoder=EncoderConfig(
+            input_dropout=0.1, step_dropout=0.3, candidate_dropout=0.3, weight_dropout=0.3, zoneout_cell=0.1
+        ),
+    )
+    others = EncoderConfig(layer_dropout=DROPOUT, state_dropout=DROPOUT)
+    assert bootstrap_recipe(every_kind).encoder == others
     assert first.training.learning_rate == settings.bootstrap.learning_rate
     assert first.features == settings.features
     hasty = replace(settings, bootstrap=replace(settings.bootstrap, max_minutes=2.0))

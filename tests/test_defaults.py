@@ -14,7 +14,7 @@ import soundfile
 from asr_lstm.choices import Choice, settle
 from asr_lstm.config import Recipe, load_recipe
 from asr_lstm.corpora.speechocean762 import DEV_SPEAKERS, read_speechocean762
-from asr_lstm.defaults import choose_recipe, choose_settings
+from asr_lstm.defaults import LEFT_OPEN, choose_recipe, choose_settings
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.speech import Speech, measure_speech
@@ -132,14 +132,17 @@ HOURS = [0.05, 0.1, 0.3, 0.7, 0.99, 1.01, 2.5, 5.0, 9.9, 10.1, 30.0, 100.0, 960.
 @pytest.mark.parametrize("gpu", [False, True])
 def test_more_speech_means_less_regularisation_and_longer_batches(speech: Speech, gpu: bool) -> None:
     rows = [chosen(replace(speech, hours=hours), minutes=60, cores=2, gpu=gpu) for hours in HOURS]
-    for key, falls in (
-        ("encoder.layer_dropout", True),
-        ("training.epochs", True),
-        ("augment.frequency_masks", True),
-        ("bootstrap.hours", True),
-        ("data.batch_seconds", False),
+    # Below an hour dropout was measured only as it does not rise, and from an hour up only as it does.
+    rising = HOURS.index(1.01)
+    for key, falls, measured in (
+        ("encoder.layer_dropout", True, slice(rising)),
+        ("encoder.layer_dropout", True, slice(rising, None)),
+        ("training.epochs", True, slice(None)),
+        ("augment.frequency_masks", True, slice(None)),
+        ("bootstrap.hours", True, slice(None)),
+        ("data.batch_seconds", False, slice(None)),
     ):
-        values = [row[key] for row in rows]
+        values = [row[key] for row in rows[measured]]
         assert values == sorted(values, reverse=falls), key
 
 
@@ -289,3 +292,60 @@ def test_minutes_that_make_no_sense_are_refused(tmp_path: Path, line: str) -> No
     with pytest.raises(ConfigError, match="minutes") as caught:
         load_recipe(tmp_path, environment={})
     assert "\n" not in str(caught.value)
+
+
+def said(choices: list[Choice], setting: str) -> Any:
+    return next((choice.value for choice in choices if choice.setting == setting), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "hours", "minutes", "splice"),
+    [
+        ([], 24, 49.2, 0.5),
+        (["--bootstrap.hours=3"], 3, 49.2, 0.5),
+        (["--bootstrap.hours=0"], 0, 60, None),
+        (["--training.init=other"], 0, 60, None),
+        (["--training.init=other", "--bootstrap.how=mix", "--bootstrap.hours=3"], 3, 60, 0.5),
+    ],
+)
+def test_what_the_recipe_says_of_its_beginning_decides_about_the_rest(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    hours: float,
+    minutes: float,
+    splice: float | None,
+) -> None:
+    monkeypatch.setattr("asr_lstm.defaults.measure_speech", lambda *_: OCEAN)
+    monkeypatch.setattr("asr_lstm.defaults._why_mute", lambda _: "")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    (tmp_path / "recipe.yaml").write_text("name: mine\nminutes: 60\ncorpus: {prepare: a.b}\n")
+    open_recipe = load_recipe(tmp_path, environment={}, options=options, chosen=LEFT_OPEN)
+    choices, _ = choose_settings(tmp_path, open_recipe)
+    assert said(choices, "bootstrap.hours") == hours
+    assert said(choices, "training.max_minutes") == minutes
+    assert said(choices, "augment.splice") == splice
+    found = settle(
+        choices, lambda chosen: load_recipe(tmp_path, environment={}, options=options, chosen=chosen)
+    )
+    assert found.bootstrap.hours == hours
+
+
+def test_a_dictionary_takes_the_place_of_the_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr_lstm.defaults.measure_speech", lambda *_: replace(OCEAN, lang=""))
+    (tmp_path / "recipe.yaml").write_text("name: mine\nminutes: 60\ncorpus: {prepare: a.b}\n")
+    options = ["--phones.lexicon=cmudict"]
+    open_recipe = load_recipe(tmp_path, environment={}, options=options, chosen=LEFT_OPEN)
+    choices, _ = choose_settings(tmp_path, open_recipe)
+    found = settle(
+        choices, lambda chosen: load_recipe(tmp_path, environment={}, options=options, chosen=chosen)
+    )
+    assert (found.phones.share, found.phones.lang, found.phones.lexicon) == (0.5, "", "cmudict")
+
+
+def test_a_slow_processor_hears_each_recording_less_often() -> None:
+    fast, slow = chosen(OCEAN), chosen(OCEAN, fast=False)
+    assert (fast["encoder.hidden"], slow["encoder.hidden"]) == (320, 256)
+    assert (fast["encoder.layer_dropout"], slow["encoder.layer_dropout"]) == (0.4, 0.1)

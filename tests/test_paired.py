@@ -85,7 +85,12 @@ def test_direction_and_seed() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "p", "z"),
-    [([1, 0, 2], [1, 0, 2], 1.0, 0.0), ([1], [0], 2 / 101, 0.0), ([1, 1], [0, 0], 2 / 101, -math.inf)],
+    [
+        ([1, 0, 2], [1, 0, 2], 1.0, 0.0),
+        ([1], [0], 1.0, 0.0),
+        ([1, 1], [0, 0], 0.5, -math.inf),
+        ([1] * 10, [0] * 10, 2 / 101, -math.inf),
+    ],
 )
 def test_what_cannot_vary(first: list[int], second: list[int], p: float, z: float) -> None:
     test = paired_test(first, second, [4] * len(first), resamples=100)

@@ -76,8 +76,14 @@ def test_a_language_that_espeak_lacks_is_found_early() -> None:
     pytest.importorskip("espeakng_loader")
     check_phones(PhonesConfig(share=0.3, lang="cy"))
     check_phones(PhonesConfig(share=0.0, lang="tlh-nowhere"))
-    with pytest.raises(ConfigError, match=r"^phones\.lang: tlh-nowhere: espeak-ng has no language"):
+    with pytest.raises(ConfigError, match=r"^phones\.lang: espeak-ng has no language 'tlh-nowhere'"):
         check_phones(PhonesConfig(share=0.3, lang="tlh-nowhere"))
+
+
+@pytest.mark.parametrize("lang", ["en-gb", "no", "fr-fr"])
+def test_a_language_that_is_no_voice_of_its_own_has_phones(lang: str) -> None:
+    pytest.importorskip("espeakng_loader")
+    assert make_phones(PhonesConfig(share=0.3, lang=lang), ["are"], Normaliser()) is not None
 
 
 def test_units_are_the_phones_of_the_training_words_in_order(lexicon: Path) -> None:

@@ -49,6 +49,7 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         ("average", 1.0),
         ("average", -0.1),
         ("average_best", 0),
+        *((name, 0) for name in ("accumulate", "devices", "num_nodes", "stop_after_nonfinite")),
         ("max_minutes", -1.0),
         ("checkpoint_minutes", -1.0),
         ("dropout_rise", 1.1),

@@ -130,6 +130,20 @@ def test_an_utterance_of_no_known_speaker_or_words_stays_as_it_was() -> None:
     assert not any(unknown(1, seed) for seed in range(20))
 
 
+def test_a_recording_that_is_gone_is_not_blamed_on_what_it_would_be_put_into() -> None:
+    def load(utterance: Utterance) -> np.ndarray:
+        if utterance is UTTERANCES[1]:
+            raise OSError("gone")
+        return sung(utterance)
+
+    words = [spans(row) for row in UTTERANCES]
+    spliced = Splicer(UTTERANCES, words, load=load, rate=RATE, share=1.0)
+    found = [spliced(0, seed) for seed in range(50)]
+    assert None in found
+    assert any(found)
+    assert {word for made in found if made for word in made[1].split()} <= {"one", "two", "three", "five"}
+
+
 def test_cuts_are_the_quietest_places_between_words() -> None:
     draw = np.random.default_rng(1)
     audio = draw.standard_normal(8000).astype(np.float32) * 0.1

@@ -137,6 +137,16 @@ def test_variants_are_run_compared_and_shown(
     assert "://" not in (exp / "study.html").read_text().replace("http://www.w3.org/2000/svg", "")
     run_study(study, options=["--training.epochs", "2"])
     assert trained(exp) == before  # nothing is trained twice
+    assert study_command(study, ["--fresh", "--training.epochs", "2"]) == 0
+    assert trained(exp).keys() == before.keys()
+    assert not set(trained(exp).values()) & set(before.values())
+
+
+def test_a_split_that_is_not_there_is_told_after_the_first_variant(study: Path) -> None:
+    (study / "study.yaml").write_text(yaml.safe_dump(STUDY | {"split": "test-other"}, sort_keys=False))
+    with pytest.raises(ConfigError, match="split 'test-other' was not recognised"):
+        run_study(study, options=["--training.epochs", "1"], output="models")
+    assert [path.name for path in Path("models/doses").iterdir()] == ["none"]
 
 
 def test_an_interrupted_study_goes_on(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_the_recipe_of_a_folder_chooses_in_the_same_way(
     assert main(["recipe", str(FOLDER), *TINY, "--bootstrap.hours=0", "--data.batch_seconds=5"]) == 0
     assert "  features.rate: 8000 (recorded at 8000 Hz)" in capsys.readouterr().out
     settings = load_recipe(work / "exp" / "folder", environment={})
-    assert (settings.minutes, settings.training.max_minutes, settings.data.batch_seconds) == (0, 17, 5)
+    assert (settings.minutes, settings.training.max_minutes, settings.data.batch_seconds) == (0, 20, 5)
     assert {row.lang for row in read_manifest(work / "exp" / "folder" / "manifests" / "train.jsonl")} == {
         "cs"
     }
@@ -238,3 +238,14 @@ def test_synthetic_speech_comes_first_where_the_language_is_said(
     settings = yaml.safe_load((work / "exp/mine/recipe.yaml").read_text())
     assert (settings["bootstrap"]["lang"], settings["training"]["max_minutes"]) == ("cs", 17)
     assert (work / "exp/mine/bootstrap/model/model.safetensors").is_file()
+
+
+def test_a_mistyped_option_leaves_the_settings_of_the_last_run(
+    work: Path, synthetic_speech: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = sung(work / "data", synthetic_speech, ["a b", "b a", "ab"] * 4)
+    assert main(["train", "--manifest", str(manifest), "--minutes=2", *TINY]) == 0
+    settings = (work / "exp" / "mine" / "recipe.yaml").read_text()
+    assert "hidden: 8" in settings
+    assert "epoch" in complaint(capsys, "--manifest", manifest, "--training.epoch=3")
+    assert (work / "exp" / "mine" / "recipe.yaml").read_text() == settings

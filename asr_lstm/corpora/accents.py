@@ -39,6 +39,18 @@ def find_accents(lang: str) -> list[str]:
     raise ConfigError(f"lang: espeak-ng has no language {lang!r}; there are {', '.join(close)}")
 
 
+def find_voice(lang: str) -> str:
+    """The one espeak-ng voice that says words as `lang` does: of that name, else of which it is the first code.
+
+    Raises:
+        ConfigError: as `find_accents`.
+    """
+    accents, voices, wanted = find_accents(lang), _voices(), lang.lower()
+    named = [name for name in accents if name == wanted]
+    first = [name for name in accents if voices[name][0] == wanted]
+    return [*named, *first, *accents][0]
+
+
 def _voices() -> dict[str, list[str]]:
     """espeak-ng's voices by name, with the codes of what they speak, their own first."""
     _, data = find_espeak()

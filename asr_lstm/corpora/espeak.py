@@ -35,7 +35,7 @@ _UTF8 = 1
 _IPA = 2
 _NOISE_SEED = 1
 _PARAMETERS = {"rate": 1, "pitch": 3, "range": 4, "gap": 7}
-_LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100), "gap": (0, 100)}
+LIMITS = {"rate": (80, 450), "pitch": (0, 100), "range": (0, 100), "gap": (0, 100)}
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -60,7 +60,7 @@ class Voice:
     gap: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
+        for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in {low} to {high}, not {getattr(self, name)}")
 
@@ -198,7 +198,8 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
 
     Args:
         job: `voice` (the fields of a `Voice`), `files` (path relative to `folder` -> text), `folder`, `seed`,
-            and `acoustics` (the fields of an `Acoustics`) or None for the bare voice. It may also hold `rate`
+            and `acoustics` (the fields of an `Acoustics`) or None for the bare voice. Texts of which nothing can be
+            spoken are left out. It may also hold `rate`
             (Hz, 16 000), `shortest` and `longest` (seconds of what is spoken; other texts are left out),
             `enough` (seconds after which the other texts are left out) and `record` (a file below `folder`
             that remembers the result, so that a job that is done is not done again).
@@ -216,7 +217,10 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     total = 0.0
     for name, text in job["files"].items():
-        spoken = espeak.speak(text)
+        try:
+            spoken = espeak.speak(text)
+        except DataError:  # as of signs alone: the others are not to be lost for it
+            continue
         if not job.get("shortest", 0.0) <= len(spoken) / espeak.sample_rate <= job.get("longest", math.inf):
             continue
         wave = resample(spoken, espeak.sample_rate)

@@ -22,7 +22,7 @@ def pronounce(words: Sequence[str], *, lang: str) -> list[str]:
 
     Args:
         words: one or more at a time; each is said by itself.
-        lang: a language of espeak-ng, such as `en-us`.
+        lang: the name of a voice of espeak-ng, such as `en-us` (`asr_lstm.corpora.accents.find_voice`).
 
     Raises:
         ConfigError: espeakng-loader is not installed, or there is no such language.

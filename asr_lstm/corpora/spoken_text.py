@@ -19,7 +19,7 @@ from pathlib import Path
 
 from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.accents import find_accents
-from asr_lstm.corpora.espeak import Voice, espeak_version
+from asr_lstm.corpora.espeak import LIMITS, Voice, espeak_version
 from asr_lstm.corpora.published import write_split
 from asr_lstm.corpora.rooms import SAMPLE_RATE, Acoustics
 from asr_lstm.corpora.sentences import as_spoken, read_sentences, speakable
@@ -122,10 +122,24 @@ def prepare_spoken_text(
         DataError: no sentence, or a file that cannot be read or written.
         ValueError: another argument makes no sense.
     """
-    if not min(hours, max_seconds - min_seconds) > 0 or min(dev, speakers, min_seconds) < 0:
-        raise ValueError("hours must be above 0, dev and speakers not below, max_seconds above min_seconds")
+    if not hours > 0:
+        raise ValueError(f"hours must be above 0, not {hours}")
+    for name, value in (("dev", dev), ("speakers", speakers), ("min_seconds", min_seconds)):
+        if value < 0:
+            raise ValueError(f"{name} must not be below 0, but is {value}")
+    if not max_seconds > min_seconds:
+        raise ValueError(f"max_seconds must be above min_seconds ({min_seconds}), not {max_seconds}")
     if not 0 < rate <= SAMPLE_RATE:
         raise ValueError(f"rate must lie in 1 to {SAMPLE_RATE}, not {rate}")
+    for name, (low, high), limits in (
+        ("pitch", pitch, LIMITS["pitch"]),
+        ("words_a_minute", words_a_minute, LIMITS["rate"]),
+        ("word_gap", word_gap, LIMITS["gap"]),
+    ):
+        if not limits[0] <= low <= high <= limits[1]:
+            raise ValueError(
+                f"{name} must be two numbers in {limits[0]} .. {limits[1]}, the lower first, not {low}, {high}"
+            )
     voices = draw_voices(find_accents(lang), seed=seed, pitch=pitch, rate=words_a_minute, gap=word_gap)
     pool = _gather(text, sentences, output=output)
     random.Random(f"{seed} order").shuffle(pool)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# A corpus of so few different words is a closed vocabulary: digits, commands, spelled letters.
-CLOSED_WORDS = 150
+from asr_lstm.speech import is_closed
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class Expectation:
     closed: bool
 
 
-def expected_wer(hours: float, *, words: int) -> Expectation:
+def expected_wer(hours: float, *, words: int, rare: int = 0) -> Expectation:
     """The range of word error rates of so much training data.
 
     For an open vocabulary the logarithm of the rate is interpolated over that of the hours between the measured
@@ -140,13 +139,14 @@ def expected_wer(hours: float, *, words: int) -> Expectation:
     Args:
         hours: of training audio.
         words: different words in the training transcripts.
+        rare: of these, those heard less than ten times.
 
     Raises:
         ValueError: no hours.
     """
     if not hours > 0:
         raise ValueError(f"hours must be above 0, not {hours}")
-    if words <= CLOSED_WORDS:
+    if is_closed(words, rare):
         low = min(point.low for point in CLOSED_POINTS)
         return Expectation(hours, low, max(point.high for point in CLOSED_POINTS), "", CLOSED_POINTS, True)
     ranged = [point for point in OPEN_POINTS if point.ranged]

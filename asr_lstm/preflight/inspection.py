@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from asr_lstm.preflight.rows import check_formats, check_lengths, check_rows, ch
 from asr_lstm.preflight.sound import Copy, Sound, check_sounds, choose_sample, find_copies, hear
 from asr_lstm.preflight.texts import check_characters, check_spelling
 from asr_lstm.shards import holder
+from asr_lstm.speech import count_rare
 from asr_lstm.units import Normaliser
 
 # Listening to so many takes half a minute on a laptop, and finds with 95 % whatever is wrong with 1 in 300.
@@ -146,5 +148,6 @@ def _expectation(splits: Sequence[Split], kept: Sequence[Row]) -> Expectation | 
     rows = [row for row in kept if row.split in training]
     if not rows:
         return None
-    words = {word for row in rows for word in row.text.split()}
-    return expected_wer(sum(row.utterance.duration for row in rows) / 3600, words=len(words))
+    words = Counter(word for row in rows for word in row.text.split())
+    hours = sum(row.utterance.duration for row in rows) / 3600
+    return expected_wer(hours, words=len(words), rare=count_rare(words))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from asr_lstm.preflight.corpus import FileFacts, Split, recordings
-from asr_lstm.preflight.expectation import CLOSED_WORDS
 from asr_lstm.preflight.findings import Finding, Place, Row, Severity, count, place
 from asr_lstm.preflight.sound import Copy
+from asr_lstm.speech import count_rare, is_closed
 
 # Two rows of one recording whose stretches share more than this of the shorter one are the same utterance.
 _SAME_STRETCH = 0.5
@@ -168,8 +169,9 @@ def check_sentences(splits: Sequence[Split]) -> list[Finding]:
     trained = [row for split in splits if split.training for row in split.rows if row.text]
     if not trained:
         return []
-    words = {word for row in trained for word in row.text.split()}
-    prompted = len({row.text for row in trained}) < _PROMPTED * len(trained) or len(words) <= CLOSED_WORDS
+    words = Counter(word for row in trained for word in row.text.split())
+    closed = is_closed(len(words), count_rare(words))
+    prompted = closed or len({row.text for row in trained}) < _PROMPTED * len(trained)
     findings = []
     for split in splits:
         if not split.training and (places := _shared_sentences(split.rows, trained)):

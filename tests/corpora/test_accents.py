@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asr_lstm.corpora.accents import find_accents
+from asr_lstm.corpora.accents import find_accents, find_voice
 from asr_lstm.corpora.espeak import Espeak, Voice
 from asr_lstm.errors import ConfigError
 
@@ -27,6 +27,14 @@ def _espeak_is_installed() -> None:
 )
 def test_accents(lang: str, voices: list[str]) -> None:
     assert find_accents(lang) == voices
+
+
+@pytest.mark.parametrize(
+    ("lang", "voice"),
+    [("cs", "cs"), ("en-us", "en-us"), ("en", "en"), ("en-gb", "en"), ("FR-fr", "fr"), ("no", "nb")],
+)
+def test_one_voice_says_words_as_a_language_does(lang: str, voice: str) -> None:
+    assert find_voice(lang) == voice
 
 
 def test_english_has_many_and_each_is_heard() -> None:

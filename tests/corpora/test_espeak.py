@@ -154,6 +154,17 @@ def test_worker_writes_and_repeats(tmp_path):
     assert (info.samplerate, info.channels, info.subtype, info.format) == (16000, 1, "PCM_16", "FLAC")
 
 
+def test_worker_leaves_out_what_cannot_be_spoken(tmp_path):
+    job = {
+        "voice": {"language": "en"},
+        "files": {"x.flac": "no", "y.flac": "...", "z.flac": "yes"},
+        "seed": 1,
+    }
+    status, answer = run_worker(job | {"folder": str(tmp_path), "acoustics": None})
+    assert status == 0
+    assert list(answer["seconds"]) == ["x.flac", "z.flac"]
+
+
 def test_worker_reports_an_error(tmp_path):
     job = {
         "voice": {"language": "en", "variant": "nobody"},

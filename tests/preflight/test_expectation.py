@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asr_lstm.preflight.expectation import CLOSED_POINTS, CLOSED_WORDS, OPEN_POINTS, expected_wer
+from asr_lstm.preflight.expectation import CLOSED_POINTS, OPEN_POINTS, expected_wer
 
 
 def test_at_the_measured_points_it_is_what_was_measured() -> None:
@@ -39,10 +39,14 @@ def test_beyond_the_points_it_says_so(hours: float, said: str) -> None:
 
 
 def test_few_words_have_points_of_their_own() -> None:
-    closed = expected_wer(0.1, words=CLOSED_WORDS)
+    closed = expected_wer(0.1, words=150, rare=15)
     assert closed.closed
     assert closed.points == CLOSED_POINTS
-    assert closed.high < expected_wer(0.1, words=CLOSED_WORDS + 1).low
+    assert closed.high < expected_wer(0.1, words=151).low
+
+
+def test_few_words_that_are_seldom_heard_are_open_text() -> None:
+    assert not expected_wer(0.05, words=140, rare=120).closed
 
 
 def test_each_point_has_a_source() -> None:
