@@ -31,6 +31,7 @@ GROUPS = [
         "manifest",
         "manifest_columns",
         "manifest_index",
+        "speech",
         "unit_kinds",
         "lstm",
     },
@@ -83,7 +84,6 @@ GROUPS = [
     },
     {
         "config",
-        "speech",
         "choices",
         "defaults",
         "train",

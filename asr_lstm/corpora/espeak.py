@@ -199,7 +199,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
     Args:
         job: `voice` (the fields of a `Voice`), `files` (path relative to `folder` -> text), `folder`, `seed`,
             and `acoustics` (the fields of an `Acoustics`) or None for the bare voice. Texts of which nothing can be
-            spoken are left out. It may also hold `rate`
+            spoken are left out, unless that is true of all. It may also hold `rate`
             (Hz, 16 000), `shortest` and `longest` (seconds of what is spoken; other texts are left out),
             `enough` (seconds after which the other texts are left out) and `record` (a file below `folder`
             that remembers the result, so that a job that is done is not done again).
@@ -216,10 +216,12 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
     espeak = Espeak(Voice(**job["voice"]))
     seconds: dict[str, float] = {}
     total = 0.0
+    refused: DataError | None = None
     for name, text in job["files"].items():
         try:
             spoken = espeak.speak(text)
-        except DataError:  # as of signs alone: the others are not to be lost for it
+        except DataError as error:  # as of signs alone: the others are not to be lost for it
+            refused = error
             continue
         if not job.get("shortest", 0.0) <= len(spoken) / espeak.sample_rate <= job.get("longest", math.inf):
             continue
@@ -228,6 +230,8 @@ def run_job(job: Mapping[str, Any]) -> dict[str, float]:
         total += seconds[name]
         if total >= job.get("enough", math.inf):
             break
+    if refused is not None and not seconds:
+        raise refused
     if record is not None:
         with atomic_write(record) as file:
             json.dump(seconds, file)
