@@ -95,6 +95,10 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
     )
 
 
+def _times(passes: float) -> str:
+    return "once" if passes < 1.5 else f"{passes:.0f} times"
+
+
 def _said(recipe: Recipe) -> Said:
     hours = recipe.bootstrap.hours
     return Said(
@@ -160,7 +164,7 @@ def choose_recipe(
         _units(speech),
         *_features(speech, passes=passes),
         *_augment(speech, passes=passes),
-        Choice("encoder.layers", layers, f"for {speech.hours:.2g} h, each heard about {passes:.0f} times"),
+        Choice("encoder.layers", layers, f"for {speech.hours:.2g} h, each heard about {_times(passes)}"),
         Choice("encoder.hidden", hidden, "of each direction"),
         *_convolution(speech),
         *_dropout(speech, passes=passes),

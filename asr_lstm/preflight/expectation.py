@@ -44,8 +44,8 @@ OPEN_POINTS = (
         2.52,
         0.648,
         0.878,
-        "this toolkit, 3 x 256 or 320 BLSTM after a convolution, characters, CTC, 5 minutes on one core to an hour on two; "
-        "learners of English, dev, no language model",
+        "this toolkit, 3 x 256 or 320 BLSTM after a convolution, characters, CTC, 5 minutes on one core to an hour on "
+        "two; learners of English, dev, no language model",
         "recipes/speechocean762/RESULTS.md, the hour and run 40",
     ),
     *(
