@@ -60,12 +60,14 @@ def train_command(arguments: Sequence[str]) -> int:
     )
     # Apart from the experiment, whose recipe.yaml has the settings of the last run: it stands until this one begins.
     with TemporaryDirectory() as folder:
-        (Path(folder) / RECIPE_NAME).write_text(
-            yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8"
-        )
-        run = RecipeRun(folder, options=options, place=place, fresh=known.fresh)
-        run.experiment.command = shlex.join(["asr-lstm", "train", *arguments])
-        failures = run.run()
+        path = Path(folder) / RECIPE_NAME
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        try:
+            run = RecipeRun(folder, options=options, place=place, fresh=known.fresh)
+            run.experiment.command = shlex.join(["asr-lstm", "train", *arguments])
+            failures = run.run()
+        except ConfigError as error:  # in the options, then: nobody else wrote this recipe
+            raise ConfigError(str(error).replace(f"{path}: ", "")) from error
     for failure in failures:
         print(failure, file=sys.stderr)
     again = ["asr-lstm", "recipe", str(place)]
