@@ -310,8 +310,8 @@ def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
     """Between layers and of the recurrent state, the less the more speech there is, and the less often it is heard.
 
     From an hour of open text up it rises from none (speechocean762, runs 35 to 37 and the hour); not compared on less.
-    Heard 30 times, it reaches 0.4 between layers and 0.3 of the state by 60 % of the updates (its hour): with 0.2, or
-    with 0.3 and 0.25, the recordings were learned by heart, and dev was worse (run 47).
+    Heard 30 times, it reaches 0.4 between layers and 0.3 of the state by 60 % of the updates (its hour, and best.yaml):
+    with 0.2 at the end the recordings were learned by heart (the hour before).
 
     0.05 for recordings heard up to a dozen times (librispeech, run 11; speechocean762, runs 3 and 4: with 0.05 as good
     after 5 minutes as with 0.2 after 14), 0.1 up to thirty times, 0.2 beyond (speechocean762, runs 10 and 12: over
@@ -404,7 +404,8 @@ def _bootstrap(
     """Synthetic speech to begin with, where the language is said, up to 10 h of open text.
 
     It is worth about ten epochs on recordings, which from chance go by before anything is aligned (docs/bootstrap.md:
-    2.5 h from chance 92.6 % WER after 15 epochs, after synthetic speech 86.9 % after 12). From 9 h up the first epoch
+    2.5 h from chance 92.6 % WER after 15 epochs, after synthetic speech 86.9 % after 12), and the more the better: 12,
+    25 and 49 h are a point of CER apart each after 20 epochs (runs 47 and 48). From 9 h up the first epoch
     aligns (librispeech, run 7). It did not help on digits. A convolution needs about 300 updates before it learns
     anything: of 2 h, batches of 30 s at 3e-3 were over before (loss 2.67), of 15 s at 2e-3 not (1.86), on 400
     utterances of speechocean762. Such a model knows where words are, and without utterances spliced at them its gain

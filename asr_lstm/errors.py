@@ -23,9 +23,9 @@ class TrainingInterrupted(AsrLstmError):
     """Training was asked to stop by Ctrl-C or a termination signal; a checkpoint was saved."""
 
 
-# What a loader raises for a file that vanished or went bad; one of a user's own, too.
-READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
-
-
 class DownloadError(AsrLstmError):
     """An archive that could not be fetched or is not what its publisher signed."""
+
+
+# What a loader raises for a file that vanished or went bad; one of a user's own, too.
+READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
