@@ -310,7 +310,7 @@ def _dropout(speech: Speech, *, passes: float) -> list[Choice]:
     """Between layers and of the recurrent state, the less the more speech there is, and the less often it is heard.
 
     From an hour of open text up it rises from none (speechocean762, runs 35 to 37 and the hour); not compared on less.
-    Heard 30 times, it reaches 0.4 between layers and 0.3 of the state by 60 % of the updates (its hour, and best.yaml):
+    Heard 30 times, it reaches 0.4 between layers and 0.3 of the state by 60 % of the updates (its hour; best.yaml):
     with 0.2 at the end the recordings were learned by heart (the hour before).
 
     0.05 for recordings heard up to a dozen times (librispeech, run 11; speechocean762, runs 3 and 4: with 0.05 as good
