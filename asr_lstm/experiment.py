@@ -130,7 +130,7 @@ class Experiment:
         known = self._known(manifests)
         if self._is_trained(known):
             return
-        self.check_unfinished(manifests)
+        self._refuse_others(known)
         if spoken := self._speak(manifests):
             if recipe.bootstrap.how == "begin":
                 first = self._begin({"train": spoken, "dev": manifests["dev"]})
@@ -166,9 +166,8 @@ class Experiment:
         )
         record = asdict(outcome)
         if before:
-            seconds = outcome.train_seconds + before
             record |= {
-                "train_seconds": seconds,
+                "train_seconds": outcome.train_seconds + before,
                 "bootstrap_seconds": before,
                 "all": self.stages.digest(known),
             }
@@ -180,8 +179,11 @@ class Experiment:
         Raises:
             ConfigError: there is one.
         """
+        self._refuse_others(self._known(manifests))
+
+    def _refuse_others(self, known: Mapping[str, Any]) -> None:
         if not self.fresh:
-            refuse_others(self.folder / CHECKPOINTS_NAME, self._known(manifests))
+            refuse_others(self.folder / CHECKPOINTS_NAME, known)
 
     def _known(self, manifests: Mapping[str, Path]) -> dict[str, Any]:
         """What the model depends on, as far as it is known before synthetic speech is made and learned from."""

@@ -131,9 +131,7 @@ def _pronunciations(config: PhonesConfig, words: Sequence[str]) -> dict[str, lis
     try:
         said = pronounce(words, lang=find_voice(config.lang))
     except ConfigError as error:
-        raise ConfigError(
-            f"phones.{error}" if str(error).startswith("lang: ") else f"phones.lang: {error}"
-        ) from error
+        raise ConfigError(f"phones.lang: {str(error).removeprefix('lang: ')}") from error
     return {word: found for word, ipa in zip(words, said, strict=True) if (found := split_ipa(ipa))}
 
 

@@ -60,8 +60,9 @@ def refuse_others(folder: Path, settings: Mapping[str, Any]) -> None:
     for other in sorted(folder.glob("*")):
         if other.is_dir() and _is_under_way(other):
             then = {name: value for name, value in _read_settings(other).items() if name in now}
-            if then and then != {name: now[name] for name in then}:
-                raise _refusal(other, _changes(then, {name: now[name] for name in then}))
+            compared = {name: now[name] for name in then}
+            if then != compared:
+                raise _refusal(other, _changes(then, compared))
 
 
 def _refusal(run: Path, changed: str) -> ConfigError:

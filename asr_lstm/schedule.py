@@ -96,8 +96,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            *("epochs", "patience", "average_best", "accumulate"),
-            *("devices", "num_nodes", "stop_after_nonfinite"),
+            "epochs",
+            "patience",
+            "average_best",
+            "accumulate",
+            "devices",
+            "num_nodes",
+            "stop_after_nonfinite",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
