@@ -409,7 +409,8 @@ def _bootstrap(
     aligns (librispeech, run 7). It did not help on digits. A convolution needs about 300 updates before it learns
     anything: of 2 h, batches of 30 s at 3e-3 were over before (loss 2.67), of 15 s at 2e-3 not (1.86), on 400
     utterances of speechocean762. Such a model knows where words are, and without utterances spliced at them its gain
-    is soon learned away; with them it is worth 1 to 2 points of CER on these 400 at equal time (docs/bootstrap.md).
+    is soon learned away; with them it is worth 1 to 2 points of CER on these 400 at equal time, in two of three pairs
+    of runs beyond chance (docs/bootstrap.md).
     """
     most = min(_MOST_SYNTHETIC_HOURS, _SYNTHETIC_HOURS * cores * minutes)
     hours = math.floor(2 * most) / 2  # by half hours

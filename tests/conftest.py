@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recordings import LIBRISPEECH, absent
 from sung_speech import LETTERS, RATE, Samples, random_text, sing
 
 from asr_lstm.batching import pad_inputs
@@ -20,8 +21,6 @@ from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.units import CharacterUnits
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech"
-
 TOOLS = ROOT / "tools"
 
 _STEPS = 110
@@ -29,9 +28,9 @@ _STEPS = 110
 
 @pytest.fixture(scope="session")
 def librispeech_excerpt() -> Path:
-    """The folder LibriSpeech with 100 real utterances of test-other, beside the repository."""
+    """The folder LibriSpeech with 100 real utterances of test-other."""
     if not LIBRISPEECH.is_dir():
-        pytest.skip(f"the LibriSpeech excerpt is not at {LIBRISPEECH}")
+        pytest.skip(absent(LIBRISPEECH))
     return LIBRISPEECH
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import LIBRISPEECH, needs
 from scipy.signal import resample_poly
 
 from asr_lstm.audio import audio_info, load_utterance, read_audio
@@ -17,9 +18,6 @@ from asr_lstm.manifest import Utterance
 
 # audioread's reader of WAV imports modules that Python 3.13 drops (it then brings its own).
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:audioread")
-
-ROOT = Path(__file__).resolve().parents[1]
-LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech" / "test-other"
 
 
 def tone(*, rate: int, seconds: float = 1.0, hertz: float = 1000.0, level: float = 0.5) -> np.ndarray:
@@ -143,10 +141,10 @@ def test_info_tells_length_rate_and_channels(tmp_path: Path) -> None:
     assert (info.seconds, info.rate, info.channels) == (0.5, 44100, 2)
 
 
+@needs(LIBRISPEECH)
 def test_real_speech(tmp_path: Path) -> None:
-    files = sorted(LIBRISPEECH.glob("*/*/*.flac"))[:3]
-    if not files:
-        pytest.skip("the LibriSpeech excerpt is not beside this repository")
+    files = sorted(LIBRISPEECH.rglob("*.flac"))[:3]
+    assert files
     for path in files:
         audio = read_audio(path)
         assert len(audio) == round(audio_info(path).seconds * 16000)

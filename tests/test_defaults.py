@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from recordings import SPEECHOCEAN762, needs
 
 from asr_lstm.choices import Choice, settle
 from asr_lstm.config import Recipe, load_recipe
@@ -21,7 +22,6 @@ from asr_lstm.speech import Speech, measure_speech
 from asr_lstm.units import Normaliser
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-SPEECHOCEAN = RECIPES.parents[1] / "shared" / "data" / "speechocean762"
 
 # Measured on the corpora themselves.
 YESNO = Speech(0.18, 193, words=872, vocabulary=2, pace=4.4, fastest=5.5, speakers=1, rate=8000, lang="he")
@@ -273,10 +273,11 @@ def test_the_machine_and_the_data_decide_together(tmp_path: Path, one_thread: No
     assert {choice.setting: choice.value for choice in choices}["features.rate"] == 8000
 
 
+@needs(SPEECHOCEAN762)
 def test_speechocean762_itself_gives_the_settings_of_its_recipe(tmp_path: Path) -> None:
-    if not SPEECHOCEAN.is_dir():
-        pytest.skip(f"speechocean762 is not at {SPEECHOCEAN}")
-    rows = [row for row in read_speechocean762(SPEECHOCEAN, split="train") if row.speaker not in DEV_SPEAKERS]
+    rows = [
+        row for row in read_speechocean762(SPEECHOCEAN762, split="train") if row.speaker not in DEV_SPEAKERS
+    ]
     write_manifest(tmp_path / "m.jsonl", rows)
     speech = measure_speech(tmp_path / "m.jsonl", Normaliser())
     assert (speech.speakers, speech.rate, speech.lang) == (110, 16_000, "en")

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchaudio
+from recordings import LIBRISPEECH, needs
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,9 +20,6 @@ from asr_lstm.features import (
     mask_padding,
     moving_mean,
 )
-
-ROOT = Path(__file__).resolve().parents[1]
-LIBRISPEECH = ROOT.parent / "shared" / "data" / "librispeech" / "LibriSpeech" / "test-other"
 
 CONFIGS = [
     FeatureConfig(),
@@ -228,7 +225,7 @@ def test_mask_padding_zeroes_whatever_stands_there() -> None:
     assert mask_padding(values[..., None], torch.tensor([1, 2])).tolist() == [[[1.0], [0.0]], [[2.0], [3.0]]]
 
 
-@pytest.mark.skipif(not LIBRISPEECH.is_dir(), reason=f"no real speech at {LIBRISPEECH}")
+@needs(LIBRISPEECH)
 def test_real_speech_is_the_same_alone_as_in_a_batch() -> None:
     import soundfile
 

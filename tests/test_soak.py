@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recordings import YESNO, needs
 
 from asr_lstm.cli import main
 from asr_lstm.experiment import Experiment
@@ -53,7 +54,6 @@ def test_the_standin_recipe_learns_and_then_takes_real_speech_without_training_a
 
 # --- the kill series
 
-YESNO = Path(__file__).resolve().parents[2] / "shared" / "data" / "yesno" / "waves_yesno"
 STAGES: dict[str, tuple[type, str]] = {
     "prepare": (RecipeRun, "prepare"),
     "train": (Experiment, "train"),
@@ -85,7 +85,7 @@ def tell_stages(connection: Connection) -> None:
 def run_yesno(folder: Path, connection: Connection) -> None:
     """The recipe in a process of its own, in a folder."""
     os.chdir(folder)
-    os.environ["DATA"] = str(YESNO)
+    os.environ["DATA"] = str(YESNO / "waves_yesno")
     sys.stdout = sys.stderr = open("log.txt", "a")  # noqa: SIM115 (as long as the process lives)
     tell_stages(connection)
     raise SystemExit(main(["recipe", str(RECIPE.parent / "yesno"), *OPTIONS]))
@@ -152,9 +152,8 @@ def outcome(folder: Path) -> tuple[bytes, Any]:
     return weights, timeless(json.loads((exp / "results.json").read_text()))
 
 
+@needs(YESNO)
 def test_twenty_kills_change_neither_weights_nor_results(tmp_path: Path) -> None:
-    if not YESNO.is_dir():
-        pytest.skip(f"the YESNO recordings are not at {YESNO}")
     runs = Runs()
     seconds = runs.undisturbed(tmp_path / "undisturbed")
     expected = outcome(tmp_path / "undisturbed")

@@ -6,15 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import DIGITS, needs
 
 from asr_lstm.corpora.digits import WORDS, choose_dev, prepare_digits, read_digits
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import read_manifest
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "fsdd"
-needs_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason="FSDD is not beside the repository (../shared/data)"
-)
 SPEAKERS = ("ann", "bob", "cy-2")
 
 
@@ -81,9 +78,9 @@ def test_a_folder_without_digits_is_named(tmp_path: Path) -> None:
         prepare_digits(tmp_path / "m", source=tmp_path)
 
 
-@needs_real
+@needs(DIGITS)
 def test_the_real_copy(tmp_path: Path) -> None:
-    prepared = prepare_digits(tmp_path, source=REAL)
+    prepared = prepare_digits(tmp_path, source=DIGITS)
     assert list(prepared.folds) == ["jackson", "nicolas", "theo", "yweweler"]
     assert not (tmp_path / "dropped.tsv").exists()
     for speaker, fold in prepared.folds.items():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from recordings import LIBRISPEECH, needs
 
 from asr_lstm.corpora import download, librispeech, unpack
 from asr_lstm.corpora.librispeech import (
@@ -27,11 +28,6 @@ from asr_lstm.corpora.librispeech import (
 )
 from asr_lstm.errors import DataError, DownloadError
 from asr_lstm.manifest import read_manifest
-
-EXCERPT = Path(__file__).resolve().parents[3] / "shared" / "data" / "librispeech" / "LibriSpeech"
-needs_excerpt = pytest.mark.skipif(
-    not EXCERPT.is_dir(), reason="real speech is not beside the repository (../shared/data)"
-)
 
 
 def _chapter(subset: Path, reader: int, chapter: int, lines: list[str], seconds: float = 0.5) -> Path:
@@ -229,10 +225,10 @@ def test_a_split_without_a_sound_utterance_is_an_error(corpus: Path, tmp_path: P
     assert not (tmp_path / "m" / "test-clean.jsonl").exists()
 
 
-@needs_excerpt
+@needs(LIBRISPEECH)
 def test_the_real_excerpt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        manifests = prepare_librispeech(tmp_path, source=EXCERPT)
+        manifests = prepare_librispeech(tmp_path, source=LIBRISPEECH)
     assert list(manifests) == ["test-other"]
     assert caplog.records == []
     utterances = read_manifest(manifests["test-other"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import SPEECHOCEAN762, needs
 
 from asr_lstm.corpora.speechocean762 import (
     ARCHIVE,
@@ -19,10 +20,6 @@ from asr_lstm.corpora.speechocean762 import (
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance, read_manifest
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "speechocean762"
-needs_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason="speechocean762 is not beside the repository (../shared/data)"
-)
 SPEAKERS = {"train": {"0001": ("m", 6), "0056": ("m", 6), "9616": ("f", 28)}, "test": {"0003": ("m", 6)}}
 
 
@@ -113,9 +110,9 @@ def test_the_archive() -> None:
     assert ARCHIVE.files["WAVE/SPEAKER*/*.WAV"] == 5000
 
 
-@needs_real
+@needs(SPEECHOCEAN762)
 def test_the_real_training_set_and_its_dev_speakers() -> None:
-    rows = read_speechocean762(REAL, split="train")
+    rows = read_speechocean762(SPEECHOCEAN762, split="train")
     assert len(rows) == 2500
     dev = [row for row in rows if row.speaker in DEV_SPEAKERS]
     rest = [row for row in rows if row.speaker not in DEV_SPEAKERS]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import LIBRISPEECH, needs
 
 from asr_lstm.corpora.validate import (
     DUPLICATE,
@@ -26,8 +27,6 @@ from asr_lstm.corpora.validate import (
 )
 from asr_lstm.errors import AudioError
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
-
-EXCERPT = Path(__file__).resolve().parents[3] / "shared" / "data" / "librispeech" / "LibriSpeech"
 
 
 def _write(path: Path, seconds: float = 1.0, *, rate: int = 16000) -> Path:
@@ -102,9 +101,9 @@ def test_a_cut_flac_is_found_though_its_header_is_whole(tmp_path: Path, keep: fl
         measure_audio(path)
 
 
-@pytest.mark.skipif(not EXCERPT.is_dir(), reason="real speech is not beside the repository (../shared/data)")
+@needs(LIBRISPEECH)
 def test_real_flac_cut_at_random_places_is_found(tmp_path: Path) -> None:
-    source = sorted(EXCERPT.glob("*/*/*/*.flac"))[0]
+    source = sorted(LIBRISPEECH.glob("*/*/*/*.flac"))[0]
     data = source.read_bytes()
     path = tmp_path / source.name
     path.write_bytes(data)

@@ -5,16 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from recordings import YESNO, needs
 
 from asr_lstm.cli import main
 from asr_lstm.corpora.yesno import ARCHIVE, cut_recording, find_words, prepare_yesno, read_yesno
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance, read_manifest
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "yesno"
-needs_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason="YESNO is not beside the repository (../shared/data)"
-)
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 8000
 
@@ -113,9 +110,9 @@ def test_the_archive() -> None:
     assert ARCHIVE.url.partition("//")[2] == release["url"].partition("//")[2]
 
 
-@needs_real
+@needs(YESNO)
 def test_the_real_corpus(tmp_path: Path) -> None:
-    prepared = prepare_yesno(tmp_path, source=REAL)
+    prepared = prepare_yesno(tmp_path, source=YESNO)
     rows = {split: read_manifest(path) for split, path in prepared.manifests.items()}
     assert not (tmp_path / "dropped.tsv").exists()
     assert rows["test"][-1].text == "yes yes yes yes yes yes yes yes"

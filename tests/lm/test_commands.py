@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
+from recordings import TEXTS, needs
 
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.lm.commands import interpolate_command, ngram_train_command, perplexity_command
 from asr_lstm.lm.load import load_ngram
-
-BOOKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "text"
 
 
 def call(command: Callable[..., int], *arguments: Any) -> int:
@@ -111,14 +110,13 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, text: Path) -> 
         interpolate_command(models=[output], text=text, output=output)
 
 
+@needs(TEXTS)
 def test_a_longer_context_predicts_a_book_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if not BOOKS.is_dir():
-        pytest.skip(f"the books are not at {BOOKS}")
-    books = [BOOKS / "bryant-stories.txt", BOOKS / "burgess-busterbrown.txt"]
+    books = [TEXTS / "bryant-stories.txt", TEXTS / "burgess-busterbrown.txt"]
     found = []
     for order in (1, 2):
         ngram_train_command(text=books, output=tmp_path / "m.ngram", order=order, sentences="prose")
         capsys.readouterr()
-        perplexity_command(lm=tmp_path / "m.ngram", text=BOOKS / "carroll-alice.txt", sentences="prose")
+        perplexity_command(lm=tmp_path / "m.ngram", text=TEXTS / "carroll-alice.txt", sentences="prose")
         found.append(float(figures(capsys.readouterr().out)["perplexity, unknown left out"]))
     assert found[1] < 0.6 * found[0]

@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from recordings import TEXTS, needs
 
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.lm.neural.texts import read_splits, read_text
 from asr_lstm.units import Normaliser
 
-SHAKESPEARE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "text" / "tinyshakespeare.txt"
+SHAKESPEARE = TEXTS / "tinyshakespeare.txt"
 
 
 @pytest.fixture
@@ -46,9 +47,8 @@ def test_dev_and_test_may_be_texts_of_their_own(text: Path, tmp_path: Path) -> N
     assert splits == ("the cat\nsat a\ndog\nran\n", "a mouse\n", "a mouse\n")
 
 
+@needs(SHAKESPEARE)
 def test_tinyshakespeare_is_parted_as_nanogpt_parts_it() -> None:
-    if not SHAKESPEARE.is_file():
-        pytest.skip(f"the text is not at {SHAKESPEARE}")
     whole = SHAKESPEARE.read_text()
     splits = read_splits(SHAKESPEARE, normaliser=None)
     # data/shakespeare_char/prepare.py of nanoGPT says: train has 1,003,854 tokens, val has 111,540
