@@ -54,6 +54,7 @@ def test_the_standin_recipe_learns_and_then_takes_real_speech_without_training_a
 
 # --- the kill series
 
+WAVES = YESNO / "waves_yesno"
 STAGES: dict[str, tuple[type, str]] = {
     "prepare": (RecipeRun, "prepare"),
     "train": (Experiment, "train"),
@@ -85,7 +86,7 @@ def tell_stages(connection: Connection) -> None:
 def run_yesno(folder: Path, connection: Connection) -> None:
     """The recipe in a process of its own, in a folder."""
     os.chdir(folder)
-    os.environ["DATA"] = str(YESNO / "waves_yesno")
+    os.environ["DATA"] = str(WAVES)
     sys.stdout = sys.stderr = open("log.txt", "a")  # noqa: SIM115 (as long as the process lives)
     tell_stages(connection)
     raise SystemExit(main(["recipe", str(RECIPE.parent / "yesno"), *OPTIONS]))
@@ -152,7 +153,7 @@ def outcome(folder: Path) -> tuple[bytes, Any]:
     return weights, timeless(json.loads((exp / "results.json").read_text()))
 
 
-@needs(YESNO)
+@needs(WAVES)
 def test_twenty_kills_change_neither_weights_nor_results(tmp_path: Path) -> None:
     runs = Runs()
     seconds = runs.undisturbed(tmp_path / "undisturbed")
