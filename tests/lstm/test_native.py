@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,6 +165,32 @@ def test_products_equal_torch_however_the_sides_lie(shape: tuple[int, int, int],
         native._product(one, other, out=whole[:, :columns])
     torch.testing.assert_close(whole[:, :columns], one @ other, rtol=1e-4, atol=1e-4)
     assert bool((whole[:, columns:] == 7).all())
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 5), (17, 33, 7), (97, 70, 1030), (600, 31, 513)])
+@pytest.mark.parametrize("kinds", list(itertools.product((torch.float32, torch.bfloat16), repeat=2)))
+@pytest.mark.parametrize("sides", list(itertools.product((False, True), repeat=2)))
+def test_bfloat16_products_equal_double_however_the_sides_lie(
+    shape: tuple[int, int, int], kinds: tuple[torch.dtype, torch.dtype], sides: tuple[bool, bool]
+) -> None:
+    """In tiles where the processor has them, else torch's; the right side and what comes out may be float32."""
+    rows, columns, depth = shape
+    generator = torch.Generator().manual_seed(depth)
+
+    def side(high: int, wide: int, *, by_columns: bool) -> Tensor:
+        numbers = torch.randn(high * wide, generator=generator).bfloat16()
+        return numbers.view(wide, high).t() if by_columns else numbers.view(high, wide)
+
+    one = side(rows, depth, by_columns=sides[0])
+    other = side(depth, columns, by_columns=sides[1])
+    whole = torch.full((rows + 2, columns + 3), 7.0, dtype=kinds[1])
+    with threads(3):
+        native._product(one, other.to(kinds[0]), out=whole[:rows, :columns])
+    found, exact = whole[:rows, :columns].double(), one.double() @ other.double()
+    rounding = 2e-2 if kinds[1] == torch.bfloat16 or not library().lstm_has_tiles() else 1e-4  # type: ignore[union-attr]
+    torch.testing.assert_close(found, exact, rtol=rounding / 4, atol=rounding)
+    assert bool((whole[:, columns:] == 7).all()) and bool((whole[rows:] == 7).all())
 
 
 @needs_compiler

@@ -89,11 +89,13 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     for name in ("lstm_forward", "lstm_backward"):
         getattr(library, name).argtypes = (pointer, pointer, ctypes.c_int)
     matrix = (pointer, number, number)
-    library.lstm_product.argtypes = (*matrix, *matrix, pointer, number, *matrix[1:], number, number, pointer)
+    product = (*matrix, *matrix, pointer, number, *matrix[1:], number, number, pointer)
+    library.lstm_product.argtypes = product
+    library.lstm_product_in_tiles.argtypes = (*product, ctypes.c_int, ctypes.c_int)
     library.lstm_mask_rows.argtypes = (pointer, pointer, pointer, pointer, number, number, number, pointer)
     drawing = (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float)
     library.lstm_drop.argtypes = (pointer, pointer, *drawing, number, number, number, pointer)
-    for name in ("forward", "backward", "product", "mask_rows", "drop"):
+    for name in ("forward", "backward", "product", "product_in_tiles", "mask_rows", "drop"):
         getattr(library, f"lstm_{name}").restype = None
     return library
 

@@ -401,6 +401,32 @@ void lstm_product(const float* left, int64_t left_row, int64_t left_column, cons
           pool);
 }
 
+// Whether `lstm_product_in_tiles` may be called.
+int lstm_has_tiles() {
+#if defined(ASR_LSTM_TILES)
+  return tiles_granted();
+#else
+  return 0;
+#endif
+}
+
+// As `lstm_product`, of bfloat16: the left side, one of whose strides is 1, is of it, the right side and `out` if said.
+void lstm_product_in_tiles(const void* left, int64_t left_row, int64_t left_column, const void* right,
+                           int64_t right_row, int64_t right_column, void* out, int64_t out_row, int64_t rows,
+                           int64_t columns, int64_t depth, int64_t threads, Pool pool, int right_halved,
+                           int out_halved) {
+#if defined(ASR_LSTM_TILES)
+  const Halved halved{static_cast<const Bfloat16*>(left), left_row, left_column};
+  const auto run = [&](auto* from, auto* to) {
+    product_in_tiles(halved, from, right_row, right_column, to, out_row, rows, columns, depth, threads, pool);
+  };
+  const auto from = [&](auto* to) {
+    right_halved ? run(static_cast<const Bfloat16*>(right), to) : run(static_cast<const float*>(right), to);
+  };
+  out_halved ? from(static_cast<Bfloat16*>(out)) : from(static_cast<float*>(out));
+#endif
+}
+
 // out[row] = rows[row] * mask[sequence[row]]; rows and out are (count, dims), mask (batch, dims).
 void lstm_mask_rows(const float* rows, const float* mask, const int64_t* sequence, float* out, int64_t count,
                     int64_t dims, int64_t threads, Pool pool) {

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "native_tiles.h"
 #include "native_vectors.h"
 
 namespace {
@@ -77,12 +78,12 @@ class Scratch {
 };
 
 // How numbers are multiplied. An Element is what one accumulation takes from a row and from each column: a float, or
-// a pair of neighbours in depth. `along` makes a vector of Elements from floats that follow each other in depth,
-// `across` from those of kLanes columns.
+// a pair of neighbours in depth; rows and panels have a multiple of kUnit of them, zeros at the end. `along` makes a
+// vector of Elements from floats that follow each other in depth, `across` from those of kLanes columns.
 struct Single {
   using Element = float;
   using Number = float;  // what rows on the left hold
-  static constexpr int64_t kDepth = 1;
+  static constexpr int64_t kDepth = 1, kUnit = 1;
 
   static Element element(float value, float) { return value; }
   static Vector along(const float* from) { return load(from); }
@@ -95,6 +96,11 @@ struct Paired {
   using Element = uint32_t;
   using Number = Bfloat16;
   static constexpr int64_t kDepth = 2;
+#if defined(ASR_LSTM_TILES)
+  static constexpr int64_t kUnit = kTile;
+#else
+  static constexpr int64_t kUnit = 1;
+#endif
 
   static Vector pairs(Vector low, Vector high) {
     const auto wide = [](Vector value) { return __builtin_convertvector(to_halves(value), Unsigned); };
@@ -103,13 +109,17 @@ struct Paired {
   static Element element(float first, float second) {
     return bits_of<Unsigned>(pairs(fill(first), fill(second)))[0];
   }
-  static Vector along(const float* from) {
+  template <typename Source>
+  static Vector along(const Source* from) {
     const Halves both[2] = {to_halves(load(from)), to_halves(load(from + kLanes))};
     Vector value;
     std::memcpy(&value, both, sizeof value);
     return value;
   }
-  static Vector across(const float* first, const float* second) { return pairs(load(first), load(second)); }
+  template <typename Source>
+  static Vector across(const Source* first, const Source* second) {
+    return pairs(load(first), load(second));
+  }
   static Vector accumulate(Vector sum, Element left, const Element* right) {
     return bits_of<Vector>(_mm512_dpbf16_ps(bits_of<__m512>(sum), bits_of<__m512bh>(_mm512_set1_epi32(left)),
                                             bits_of<__m512bh>(_mm512_loadu_si512(right))));
@@ -121,20 +131,21 @@ using Paired = Single;  // the weights and states stay in float32
 
 template <typename Math>
 int64_t elements(int64_t depth) {
-  return (depth + Math::kDepth - 1) / Math::kDepth;
+  constexpr int64_t kUnit = Math::kDepth * Math::kUnit;
+  return (depth + kUnit - 1) / kUnit * Math::kUnit;
 }
 
 // Of a matrix with element(k, j) = from[k * depth_stride + j * column_stride], the kPanel columns from `column` on:
-// (depth, kPanel), zeros beyond the last column.
-template <typename Math>
-void pack_panel(const float* from, int64_t depth, int64_t columns, int64_t depth_stride, int64_t column_stride,
+// (elements, kPanel), zeros beyond the last column and the last depth.
+template <typename Math, typename Source>
+void pack_panel(const Source* from, int64_t depth, int64_t columns, int64_t depth_stride, int64_t column_stride,
                 int64_t column, typename Math::Element* to) {
   const int64_t width = std::min<int64_t>(kPanel, columns - column);
   from += column * column_stride;
   int64_t k = 0;
   if (width == kPanel && column_stride == 1) {
     for (; k + Math::kDepth <= depth; k += Math::kDepth, to += kPanel) {
-      const float *first = from + k * depth_stride, *second = first + (Math::kDepth - 1) * depth_stride;
+      const Source *first = from + k * depth_stride, *second = first + (Math::kDepth - 1) * depth_stride;
       store(reinterpret_cast<float*>(to), Math::across(first, second));
       store(reinterpret_cast<float*>(to) + kLanes, Math::across(first + kLanes, second + kLanes));
     }
@@ -150,11 +161,13 @@ void pack_panel(const float* from, int64_t depth, int64_t columns, int64_t depth
   }
   for (; k < depth; k += Math::kDepth, to += kPanel) {
     for (int64_t j = 0; j < kPanel; ++j) {
-      const float* source = from + k * depth_stride + j * column_stride;
+      const Source* source = from + k * depth_stride + j * column_stride;
       const bool second = Math::kDepth == 2 && k + 1 < depth;
-      to[j] = j < width ? Math::element(*source, second ? source[depth_stride] : 0.0f) : 0;
+      to[j] = j < width ? Math::element(number(*source), second ? number(source[depth_stride]) : 0.0f) : 0;
     }
   }
+  const int64_t filled = (depth + Math::kDepth - 1) / Math::kDepth;
+  std::fill_n(to, (elements<Math>(depth) - filled) * kPanel, typename Math::Element{});
 }
 
 // to[r][0 .. width) (+)= left[r][.] * panel for kRows rows; the left side lies row by row, or depth by depth (kByDepth).
@@ -212,6 +225,13 @@ void in_tiles(int64_t rows, Each each) {
 template <typename Math>
 void multiply(const typename Math::Element* left, int64_t left_stride, int64_t rows,
               const typename Math::Element* panels, int64_t depth, int64_t columns, float* to, int64_t to_stride) {
+#if defined(ASR_LSTM_TILES)
+  if constexpr (Math::kUnit == kTile) {
+    if (rows > 0 && tiles_granted()) {
+      return multiply_in_tiles(left, left_stride, rows, panels, depth, columns, to, to_stride);
+    }
+  }
+#endif
   for (int64_t column = 0; column < columns; column += kPanel) {
     const int64_t width = std::min<int64_t>(kPanel, columns - column);
     in_tiles(rows, [&](int64_t row, int64_t high) {
@@ -298,5 +318,67 @@ void product(const Matrix& left, const Matrix& right, float* out, int64_t out_st
                  packed.take<float>(kBlockRows * (kBlockDepth + kSkew)));
   });
 }
+
+#if defined(ASR_LSTM_TILES)
+static_assert(kPanel == 2 * kTile && kLanes == kTile);
+
+// A matrix of bfloat16 by its strides, of which one is 1.
+struct Halved {
+  const Bfloat16* from;
+  int64_t row_stride, column_stride;
+
+  // Rows as tiles are loaded: pairs of neighbours in depth, to the end with zeros.
+  void pack(int64_t first, int64_t rows, int64_t depth, uint32_t* to, int64_t stride) const {
+    const Bfloat16* source = from + first * row_stride;
+    if (column_stride == 1) {
+      const int64_t padded = elements<Paired>(depth) * 2;
+      for (int64_t row = 0; row < rows; ++row) {
+        auto* packed = reinterpret_cast<Bfloat16*>(to + row * stride);
+        std::memcpy(packed, source + row * row_stride, depth * sizeof(Bfloat16));
+        std::fill(packed + depth, packed + padded, Bfloat16{});
+      }
+      return;
+    }
+    for (int64_t k = 0; k < depth; k += 2 * kTile) {
+      in_vectors(rows, [&](auto place) {
+        Vector block[kTile];
+        const auto row_of = [&](int64_t at) { return at < depth ? place.get(source + at * column_stride) : Vector{}; };
+        for (int64_t i = 0; i < kTile; ++i) block[i] = Paired::pairs(row_of(k + 2 * i), row_of(k + 2 * i + 1));
+        transpose(block);
+        const int64_t high = std::min(kTile, rows - place.at);
+        for (int64_t i = 0; i < high; ++i) {
+          store(reinterpret_cast<float*>(to + (place.at + i) * stride + k / 2), block[i]);
+        }
+      });
+    }
+  }
+};
+
+// Blocks of rows whose numbers fill a quarter of the second cache, of 2 MiB on the processors that have tiles.
+constexpr int64_t kBlockNumbers = 1 << 18;
+
+// out (rows, columns) = left (rows, depth) * right (depth, columns) by bfloat16, summed in float32.
+template <typename Right, typename Out>
+void product_in_tiles(const Halved& left, const Right* right, int64_t right_row, int64_t right_column, Out* out,
+                      int64_t out_stride, int64_t rows, int64_t columns, int64_t depth, int64_t threads, Pool pool) {
+  static thread_local Scratch kept;
+  const int64_t count = (columns + kPanel - 1) / kPanel, deep = elements<Paired>(depth), stride = deep + kSkew;
+  auto* panels = kept.take<uint32_t>(count * kPanel * deep);
+  run_tasks(count, threads, pool, [&](int64_t index) {
+    pack_panel<Paired>(right, depth, columns, right_row, right_column, index * kPanel, panels + index * kPanel * deep);
+  });
+  const int64_t most = std::clamp<int64_t>(kBlockNumbers / (2 * deep) / kPanel * kPanel, kPanel, 512);
+  int64_t blocks = (rows + most - 1) / most;
+  if (threads > 1) blocks = (blocks + threads - 1) / threads * threads;  // as many for each
+  run_tasks(blocks, threads, pool, [&](int64_t index) {
+    static thread_local Scratch packed;
+    const int64_t from = rows * index / blocks, high = rows * (index + 1) / blocks - from;
+    if (high == 0) return;
+    auto* block = packed.take<uint32_t>(most * stride);
+    left.pack(from, high, depth, block, stride);
+    multiply_in_tiles(block, stride, high, panels, deep, columns, out + from * out_stride, out_stride);
+  });
+}
+#endif
 
 }  // namespace

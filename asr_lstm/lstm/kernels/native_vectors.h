@@ -61,6 +61,9 @@ Vector load(const Bfloat16* from) {
   return bits_of<Vector>(__builtin_convertvector(halves, Unsigned) << 16);
 }
 
+float number(float value) { return value; }
+float number(Bfloat16 value) { return bits_of<float>(static_cast<uint32_t>(value.bits) << 16); }
+
 void store(float* to, Vector value) { std::memcpy(to, &value, sizeof value); }
 
 void store(Bfloat16* to, Vector value) {
