@@ -45,8 +45,10 @@ class BootstrapConfig:
             to the end; `fade` begins with both, and each epoch hears less of the synthetic speech, drawn anew.
         lang: a language of espeak-ng; `en` stands for all accents of English.
         text: files with further sentences to speak, or prose; the training transcripts are always spoken.
-        silence: seconds before and after what is said, least and most, as recordings are cut.
-        words_a_minute: of the slowest and the fastest voice, 80 to 450.
+        silence: seconds before and after what is said, least and most. Where synthetic speech comes first, little:
+            learning costs by the second, and silence teaches nothing. Where it is mixed in, as recordings are cut.
+        words_a_minute: of the slowest and the fastest voice, 80 to 450. The default is quicker than people read
+            aloud, for the same reason; at 160 to 320 it is worth less again (docs/bootstrap.md).
         epochs: where it comes first, passes over it; where it fades, the epochs that hear any of it, counted from the
             first: of 4 these hear all, three quarters, a half and a quarter. Where it is mixed, of no effect.
         learning_rate: at the end of the warm-up, where it comes first.
@@ -59,8 +61,8 @@ class BootstrapConfig:
     how: Literal["begin", "mix", "fade"] = "begin"
     lang: str = "en"
     text: list[str] = field(default_factory=list)
-    silence: tuple[float, float] = (0.1, 0.8)
-    words_a_minute: tuple[int, int] = (90, 180)
+    silence: tuple[float, float] = (0.0, 0.1)
+    words_a_minute: tuple[int, int] = (120, 240)
     epochs: int = 1
     learning_rate: float = 3e-3
     batch_seconds: float = 30.0

@@ -1,7 +1,7 @@
 """The layer in C++ (native.cpp), compiled on first use; where there is no compiler the portable kernel serves.
 
 On a CPU, with weights in float32. Under torch.autocast to bfloat16 the recurrent products are bfloat16 too where the
-processor multiplies it (AVX512-BF16), and gates are kept in it: cells, states and sums stay in float32.
+processor multiplies it (AVX512-BF16, AMX), and gates are kept in it: cells, states and sums stay in float32.
 
 For its backward pass it keeps, for each valid frame, its inputs and 6 * hidden numbers a direction (four gates, cell,
 output): 4 * (dims + 6 * directions * hidden) bytes a frame in float32, and under bfloat16
