@@ -117,6 +117,20 @@ def make_encoder(dims: int, encoder: EncoderConfig, *, stack: int = 1) -> Variat
     return VariationalLSTM(dims, hidden, **options)
 
 
+class OutputLayer(nn.Linear):
+    """A linear layer over frames, whose products a CPU takes in float32, under autocast too.
+
+    They are small, and torch compiles those of bfloat16 anew for each number of frames, which takes longer.
+    """
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features)."""
+        if frames.device.type != "cpu":
+            return super().forward(frames)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(frames.to(self.weight.dtype))
+
+
 class Recogniser(nn.Module):
     """Audio or ready features to the logits of the output units; unit 0 is the CTC blank.
 
@@ -143,11 +157,11 @@ class Recogniser(nn.Module):
         self.spec_augment = SpecAugment(augment, bands=features.bands) if augment else None
         self.encoder = make_encoder(self.front_end.dims, encoder, stack=features.stack)
         self.dropout = LockedDropout(encoder.layer_dropout)
-        self.head = nn.Linear(self.encoder.output_size, units)
-        self.phone_head = nn.Linear(self.encoder.output_size, phones) if phones else None
-        self.conditioning: nn.Linear | None = None
+        self.head = OutputLayer(self.encoder.output_size, units)
+        self.phone_head = OutputLayer(self.encoder.output_size, phones) if phones else None
+        self.conditioning: OutputLayer | None = None
         if encoder.self_conditioning:
-            self.conditioning = nn.Linear(phones or units, self.encoder.output_size, bias=False)
+            self.conditioning = OutputLayer(phones or units, self.encoder.output_size, bias=False)
             nn.init.zeros_(self.conditioning.weight)  # at first nothing is said
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from asr_lstm.batching import pad_inputs
 from asr_lstm.bundle import CONFIG_NAME, Bundle, load_bundle, save_bundle
-from asr_lstm.convolution import Convolution, ResidualBlock, time_strides
+from asr_lstm.convolution import Convolution, ResidualBlock, round_up, time_strides
 from asr_lstm.decoding.montecarlo import sample_log_probs
 from asr_lstm.features import FeatureConfig
 from asr_lstm.gradients import gradient_reach
@@ -192,3 +192,22 @@ def test_a_bundle_from_before_it_loads(tmp_path: Path) -> None:
     assert config["encoder"].pop("convolution") == 0
     (tmp_path / CONFIG_NAME).write_text(yaml.safe_dump(config), encoding="utf-8")
     assert load_bundle(tmp_path).encoder.convolution == 0
+
+
+def test_batches_unlike_in_length_meet_the_layers_in_few_shapes() -> None:
+    """Else oneDNN compiles each layer anew for nearly every batch."""
+    layers = Convolution(BANDS * 2, CHANNELS, stack=2)
+    shapes = set()
+    layers.second.register_forward_pre_hook(lambda _, given: shapes.add(tuple(given[0].shape)))
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(100, 200, (int(size),), generator=generator) for size in torch.arange(8, 13).repeat(8)]
+    assert len({(len(lengths), int(lengths.max())) for lengths in batches}) > 30
+    for lengths in batches:
+        layers(torch.zeros(len(lengths), int(lengths.max()), BANDS * 2), lengths)
+    assert len(shapes) <= 10
+
+
+def test_lengths_are_rounded_up_by_an_eighth_at_most() -> None:
+    sizes = range(1, 5000)
+    assert all(size <= round_up(size) <= size + size // 8 for size in sizes)
+    assert len({round_up(size) for size in sizes if 512 < size <= 4096}) == 3 * 8

@@ -11,7 +11,7 @@ from torch import Tensor
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.batching import pad_inputs
 from asr_lstm.features import FeatureConfig
-from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.model import EncoderConfig, OutputLayer, Recogniser
 
 UNITS = 29
 FEATURES = FeatureConfig(mels=40)
@@ -238,3 +238,14 @@ def test_augmentation_leaves_no_trace_in_the_weights() -> None:
     trained, loaded = make_model(augment=AugmentConfig()), make_model()
     loaded.load_state_dict(trained.state_dict())
     assert set(loaded.state_dict()) == set(trained.state_dict())
+
+
+def test_output_layers_multiply_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    layer, frames = OutputLayer(40, 9), torch.randn(7, 40)
+    expected = torch.nn.functional.linear(frames, layer.weight, layer.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(frames), expected)
+        lowered = layer(frames.bfloat16())
+    assert lowered.dtype == torch.float32
+    torch.testing.assert_close(lowered, expected, rtol=0, atol=0.02)
