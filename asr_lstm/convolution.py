@@ -100,8 +100,8 @@ class Convolution(nn.Module):
         Beyond the ends of a sequence there are zeros for both layers, whatever stands there.
         """
         batch, frames, _ = features.shape
-        # One sequence after the other, a frame of zeros between them, as a single strip of one of few lengths: of each
-        # shape that they have not met, torch's convolutions are compiled anew, which took a seventh of a training step.
+        # One sequence after the other, a frame of zeros between them, as a strip of one of few lengths: torch compiles
+        # convolutions anew for each shape that it has not met, and no two batches are alike.
         strip = round_up(batch * (frames + 1))
         row = nn.functional.pad(mask_padding(features, lengths), (0, 0, 0, 1)).flatten(0, 1)
         row = nn.functional.pad(row, (0, 0, 0, strip - len(row)))

@@ -200,7 +200,9 @@ def test_batches_unlike_in_length_meet_the_layers_in_few_shapes() -> None:
     shapes = set()
     layers.second.register_forward_pre_hook(lambda _, given: shapes.add(tuple(given[0].shape)))
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.randint(100, 200, (int(size),), generator=generator) for size in torch.arange(8, 13).repeat(8)]
+    batches = [
+        torch.randint(100, 200, (int(size),), generator=generator) for size in torch.arange(8, 13).repeat(8)
+    ]
     assert len({(len(lengths), int(lengths.max())) for lengths in batches}) > 30
     for lengths in batches:
         layers(torch.zeros(len(lengths), int(lengths.max()), BANDS * 2), lengths)
