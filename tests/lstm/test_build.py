@@ -197,31 +197,33 @@ def test_it_compiles_for_lesser_processors_and_computes_the_same(
 
 
 @needs_compiler
-@pytest.mark.parametrize("batch", [1, 15, 17, 41])  # a block of rows or less, two, more with a rest
-@pytest.mark.parametrize("hidden", [16, 37, 70])
-def test_tiles_compute_what_vectors_do(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch, batch: int, hidden: int
-) -> None:
+def test_tiles_compute_what_vectors_do(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both multiply the same bfloat16 numbers and sum in float32: only the order of the sums differs."""
-    library = loaded()
-    if not library.lstm_has_tiles():
+    if not loaded().lstm_has_tiles():
         pytest.skip("this processor multiplies no tiles of bfloat16, or this process may not use them")
-    torch.manual_seed(0)
-    stack = VariationalLSTM(5, hidden, layers=2, state_dropout=0.2, zoneout_cell=0.1)
-    inputs, lengths = torch.randn(batch, 9, 5), torch.randint(1, 10, (batch,))
-    lengths[batch // 2] = 9
+    by_tiles = bfloat16_outcomes()
+    monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-mno-amx-bf16"))
+    assert not loaded().lstm_has_tiles()
+    for size, tiles, vectors in zip(OUTCOME_SIZES, by_tiles, bfloat16_outcomes(), strict=True):
+        # A number in the middle of two of bfloat16 may go either way; torch rounds gradients of weights to it as well.
+        assert (tiles - vectors).norm() < 5e-3 * vectors.norm(), size
+
+
+# Batches of a block of rows or less, of two blocks, and of more with a rest; units of one tile and of several.
+OUTCOME_SIZES = [(batch, hidden) for batch in (1, 15, 17, 41) for hidden in (16, 37, 70)]
+
+
+def bfloat16_outcomes() -> list[torch.Tensor]:
+    """Outputs and all gradients of two layers, for each of the sizes."""
     outcomes = []
-    for flags in ((), ("-mno-amx-bf16",)):
-        monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, *flags))
-        build.library.cache_clear()
-        assert bool(loaded().lstm_has_tiles()) == (not flags)
-        torch.manual_seed(4)
-        stack.zero_grad()
+    for batch, hidden in OUTCOME_SIZES:
+        torch.manual_seed(0)
+        stack = VariationalLSTM(5, hidden, layers=2, state_dropout=0.2, zoneout_cell=0.1)
+        inputs, lengths = torch.randn(batch, 9, 5), torch.randint(1, 10, (batch,))
+        lengths[batch // 2] = 9
         with torch.autocast("cpu", torch.bfloat16):
             outputs = stack(inputs, lengths)
         (outputs * torch.randn(outputs.shape)).sum().backward()
         gradients = [parameter.grad.flatten() for parameter in stack.parameters()]  # type: ignore[union-attr]
-        outcomes.append([outputs.detach().flatten(), torch.cat(gradients)])
-    for tiles, vectors in zip(*outcomes, strict=True):
-        # A number in the middle of two of bfloat16 may go either way; torch rounds gradients of weights to it as well.
-        assert (tiles - vectors).norm() < 5e-3 * vectors.norm()
+        outcomes.append(torch.cat([outputs.detach().flatten(), *gradients]))
+    return outcomes
