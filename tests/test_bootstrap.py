@@ -255,6 +255,16 @@ def test_pauses_around_what_is_said_are_as_asked(tmp_path: Path, manifests: dict
     assert seconds((1.0, 1.0)) - seconds((0.0, 0.0)) == pytest.approx(2.0, abs=0.2)
 
 
+def test_voices_are_as_quick_as_asked(tmp_path: Path, manifests: dict[str, Path]) -> None:
+    def seconds(rate: int) -> float:
+        config = BootstrapConfig(hours=0.005, silence=(0.0, 0.0), words_a_minute=(rate, rate))
+        made = speak_transcripts(config, ["two four six one"], output=tmp_path / str(rate), seed=1)
+        rows = read_manifest(made.manifests["train"])
+        return sum(row.duration for row in rows) / len(rows)
+
+    assert seconds(100) > 1.5 * seconds(240)
+
+
 @pytest.mark.parametrize(("name", "values"), [("silence", (0.5, 0.1)), ("words_a_minute", (20, 100))])
 def test_ranges_that_make_no_sense(name: str, values: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"bootstrap\.{name} must be two numbers"):

@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #define ASR_LSTM_TILES 1
+#if !defined(ASR_LSTM_TILE_DATA)
+#define ASR_LSTM_TILE_DATA 18  // XFEATURE_XTILEDATA; tests ask for what no system grants
+#endif
 #endif
 
 namespace {
@@ -28,8 +31,8 @@ constexpr int64_t kTile = 16;  // rows of a tile, numbers of 32 bits in each of 
 // Whether this process may use tile registers: Linux gives their memory to those who ask (x86/xstate.rst of its
 // documentation), and a sandbox may refuse.
 inline bool tiles_granted() {
-  constexpr long kAsk = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  static const bool granted = syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
+  constexpr long kAsk = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  static const bool granted = syscall(SYS_arch_prctl, kAsk, long{ASR_LSTM_TILE_DATA}) == 0;
   return granted;
 }
 
