@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from asr_lstm.features import mask_padding
@@ -106,8 +105,7 @@ class Convolution(nn.Module):
         row = nn.functional.pad(mask_padding(features, lengths), (0, 0, 0, 1)).flatten(0, 1)
         row = nn.functional.pad(row, (0, 0, 0, strip - len(row)))
         single = row.reshape(1, strip * self.stack, -1, 1)
-        place = torch.arange(frames + 1, device=features.device)
-        inside = (place < lengths.to(features.device)[:, None]).to(features.dtype).flatten()
+        inside = mask_padding(features.new_ones(batch, frames + 1), lengths).flatten()
         inside = nn.functional.pad(inside, (0, strip - len(inside)))
         # Channels stand last in memory throughout: a CPU takes half the time so, forward and backward.
         middle: Tensor = self.first(single.permute(0, 3, 1, 2))

@@ -104,6 +104,9 @@ def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
 
     Bfloat16 here too where there are tiles, which pack what torch would convert and copy; else by torch.
     """
+    if left.dtype != torch.float32 and not _loaded().lstm_has_tiles():
+        right = right.to(left.dtype)
+        return torch.mm(left, right, out=out) if out.dtype == left.dtype else out.copy_(left @ right)
     given = (
         *(_address(left), *left.stride()),
         *(_address(right), *right.stride()),
@@ -113,12 +116,9 @@ def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
     )
     if left.dtype == torch.float32:
         _loaded().lstm_product(*given)
-    elif _loaded().lstm_has_tiles():
+    else:
         halved = (tensor.dtype == torch.bfloat16 for tensor in (right, out))
         _loaded().lstm_product_in_tiles(*given, *halved)
-    else:
-        right = right.to(left.dtype)
-        return torch.mm(left, right, out=out) if out.dtype == left.dtype else out.copy_(left @ right)
     return out
 
 

@@ -299,22 +299,38 @@ void product_rows(const Matrix& left, const float* panels, float* out, int64_t o
   }
 }
 
+// The whole right side of a product in panels, each packed on whichever thread is free: (panels, elements, kPanel).
+template <typename Math, typename Source>
+const typename Math::Element* pack_panels(const Source* from, int64_t depth, int64_t columns, int64_t depth_stride,
+                                          int64_t column_stride, int64_t threads, Pool pool, Scratch& kept) {
+  const int64_t count = (columns + kPanel - 1) / kPanel, size = kPanel * elements<Math>(depth);
+  auto* panels = kept.take<typename Math::Element>(count * size);
+  run_tasks(count, threads, pool, [&](int64_t index) {
+    pack_panel<Math>(from, depth, columns, depth_stride, column_stride, index * kPanel, panels + index * size);
+  });
+  return panels;
+}
+
+// Calls each(first row, rows) for blocks of at most so many rows, as many blocks for each thread.
+template <typename Each>
+void in_blocks(int64_t rows, int64_t most, int64_t threads, Pool pool, Each each) {
+  int64_t blocks = (rows + most - 1) / most;
+  if (threads > 1) blocks = (blocks + threads - 1) / threads * threads;
+  run_tasks(blocks, threads, pool, [&](int64_t index) {
+    const int64_t from = rows * index / blocks, high = rows * (index + 1) / blocks - from;
+    if (high > 0) each(from, high);
+  });
+}
+
 // out (rows, columns) = left (rows, depth) * right (depth, columns), in float32; `out` lies row by row.
 void product(const Matrix& left, const Matrix& right, float* out, int64_t out_stride, int64_t rows, int64_t columns,
              int64_t depth, int64_t threads, Pool pool) {
   static thread_local Scratch kept;
-  const int64_t count = (columns + kPanel - 1) / kPanel;
-  float* panels = kept.take<float>(count * kPanel * depth);
-  run_tasks(count, threads, pool, [&](int64_t index) {
-    pack_panel<Single>(right.from, depth, columns, right.row_stride, right.column_stride, index * kPanel,
-                       panels + index * kPanel * depth);
-  });
-  int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  if (threads > 1) blocks = (blocks + threads - 1) / threads * threads;  // as many for each
-  run_tasks(blocks, threads, pool, [&](int64_t index) {
+  const float* panels =
+      pack_panels<Single>(right.from, depth, columns, right.row_stride, right.column_stride, threads, pool, kept);
+  in_blocks(rows, kBlockRows, threads, pool, [&](int64_t from, int64_t high) {
     static thread_local Scratch packed;
-    const int64_t from = rows * index / blocks;
-    product_rows(left, panels, out, out_stride, from, rows * (index + 1) / blocks - from, columns, depth,
+    product_rows(left, panels, out, out_stride, from, high, columns, depth,
                  packed.take<float>(kBlockRows * (kBlockDepth + kSkew)));
   });
 }
@@ -362,18 +378,11 @@ template <typename Right, typename Out>
 void product_in_tiles(const Halved& left, const Right* right, int64_t right_row, int64_t right_column, Out* out,
                       int64_t out_stride, int64_t rows, int64_t columns, int64_t depth, int64_t threads, Pool pool) {
   static thread_local Scratch kept;
-  const int64_t count = (columns + kPanel - 1) / kPanel, deep = elements<Paired>(depth), stride = deep + kSkew;
-  auto* panels = kept.take<uint32_t>(count * kPanel * deep);
-  run_tasks(count, threads, pool, [&](int64_t index) {
-    pack_panel<Paired>(right, depth, columns, right_row, right_column, index * kPanel, panels + index * kPanel * deep);
-  });
+  const int64_t deep = elements<Paired>(depth), stride = deep + kSkew;
+  const auto* panels = pack_panels<Paired>(right, depth, columns, right_row, right_column, threads, pool, kept);
   const int64_t most = std::clamp<int64_t>(kBlockNumbers / (2 * deep) / kPanel * kPanel, kPanel, 512);
-  int64_t blocks = (rows + most - 1) / most;
-  if (threads > 1) blocks = (blocks + threads - 1) / threads * threads;  // as many for each
-  run_tasks(blocks, threads, pool, [&](int64_t index) {
+  in_blocks(rows, most, threads, pool, [&](int64_t from, int64_t high) {
     static thread_local Scratch packed;
-    const int64_t from = rows * index / blocks, high = rows * (index + 1) / blocks - from;
-    if (high == 0) return;
     auto* block = packed.take<uint32_t>(most * stride);
     left.pack(from, high, depth, block, stride);
     multiply_in_tiles(block, stride, high, panels, deep, columns, out + from * out_stride, out_stride);
