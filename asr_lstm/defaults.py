@@ -32,12 +32,14 @@ _FEW_PASSES, _SOME_PASSES, _MANY_PASSES = 4, 12, 30
 _TELEPHONE_RATE, _RATE = 8000, 16_000
 _LONGEST_STACK = 4  # frames of 10 ms
 _LITTLE_HOURS, _SOME_HOURS = 1.0, 2.0
+# Hours heard in all, each recording as often as there is time for, from which on a wider model is worth its time.
+_LONG_HEARD = 200.0
 # From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
 _MANY_HOURS = 10.0
 _VERY_MANY_HOURS = 50.0
 # So much synthetic speech an available core-minute; to make it and to learn from it takes a fast core 0.7 minutes an
 # hour, a seventh of the time (speechocean762).
-_SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 24.0
+_SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 48.0
 _FEW_SYNTHETIC_HOURS = 6.0
 _SYNTHETIC_SHARE = 0.18  # at most, of the time
 _WARP, _WARP_OF_WORDS = 0.1, 0.15
@@ -278,9 +280,10 @@ def _size(speech: Speech, *, passes: float, gpu: bool) -> tuple[int, int]:
     """Layers and units of each direction.
 
     2 x 96 for closed vocabularies (digits; yesno does with 1 x 96), 3 x 256 for open text from 0.4 to 2.5 h
-    (speechocean762, run 5; folder), 3 x 320 where it would be learned by heart (speechocean762, its hour), 2 x 256
-    where each recording is heard a few times only (librispeech, runs 2, 3 and 11). From 50 h up, on a GPU, 4 x 640,
-    which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
+    (speechocean762, run 5; folder), 3 x 320 where it would be learned by heart (speechocean762, its hour), and 3 x 448
+    if there is time for 80 epochs of 2.5 h (best.yaml, with twice the synthetic speech: CER 2 points below the hour),
+    2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and 11). From 50 h up, on a GPU, 4 x
+    640, which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
     """
     if speech.closed and speech.hours < _LITTLE_HOURS:
         return 2, 96
@@ -288,7 +291,9 @@ def _size(speech: Speech, *, passes: float, gpu: bool) -> tuple[int, int]:
         return 2, 256
     if gpu and speech.hours >= _VERY_MANY_HOURS:
         return 4, 640
-    return 3, 320 if _by_heart(speech, passes=passes) else 256
+    if not _by_heart(speech, passes=passes):
+        return 3, 256
+    return 3, 448 if passes * speech.hours >= _LONG_HEARD else 320
 
 
 def _convolution(speech: Speech) -> list[Choice]:
@@ -369,7 +374,7 @@ def _why_batches(batch_seconds: float) -> str:
 def _learning_rate(hidden: int, batch_seconds: float, *, hours: float) -> float:
     """3e-3 for 96 units (digits), and for 256 with much speech, which is soon over (librispeech, single epochs).
 
-    For 256 or 320 and less speech 1e-3 with batches of 20 s, 1.4e-3 with 40 s. speechocean762, run 7 against 6: with
+    For 256 to 448 and less speech 1e-3 with batches of 20 s, 1.4e-3 with 40 s. speechocean762, run 7 against 6: with
     2e-3 and 20 s an epoch teaches less until the rate falls, and the end is no better; run 17 for 40 s. 1e-3 for 640:
     recipes/librispeech/960h.yaml, not run.
     """

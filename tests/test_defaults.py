@@ -171,6 +171,13 @@ def test_the_largest_model_is_for_a_gpu() -> None:
     assert chosen(much, minutes=600, cores=2, gpu=True)["encoder.hidden"] == 640
 
 
+def test_two_hours_are_for_a_wider_model_and_more_synthetic_speech() -> None:
+    hour, two = chosen(OCEAN), chosen(OCEAN, minutes=120)
+    little = chosen(replace(OCEAN, hours=1.2), minutes=120)
+    assert [found["encoder.hidden"] for found in (hour, two, little)] == [320, 448, 320]
+    assert [found["bootstrap.hours"] for found in (hour, two)] == [24, 48]
+
+
 def test_two_minutes_on_one_core_are_one_on_two() -> None:
     one, two = chosen(OCEAN, minutes=20, cores=1), chosen(OCEAN, minutes=10, cores=2)
     assert {key for key in one if one[key] != two[key]} == {"training.max_minutes", "bootstrap.max_minutes"}
