@@ -24,7 +24,7 @@ from asr_lstm.recipe import RecipeRun
 pytestmark = pytest.mark.soak
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "librispeech"
-# Six epochs: with fewer, its convolution has learned nothing yet.
+# In two epochs the recipe's convolution learns nothing yet (CER 97.9 %; 41.2 without one).
 SMALL = ["--corpus.options.hours", "0.5", "--corpus.options.speakers", "24", "--training.epochs", "6"]
 
 
