@@ -23,7 +23,7 @@ from asr_lstm.decoding.spelling import Spelling, spell_units
 from asr_lstm.decoding.words import word_spans
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.features import FeatureConfig
-from asr_lstm.files import atomic_write
+from asr_lstm.files import atomic_write, check_writable
 from asr_lstm.inference import BATCH_SECONDS, default_loader, find_device, load_inputs, run_batch
 from asr_lstm.manifest import Loader, Utterance, read_manifest
 
@@ -199,6 +199,8 @@ def align_command(
     utterances = read_manifest(manifest)
     if format == "textgrid":
         paths = _textgrid_paths(utterances, output)
+    elif output is not None:
+        check_writable(output)
     results = align_manifest(model=model, utterances=utterances)
     aligned = [result for result in results if isinstance(result, Alignment)]
     if format == "textgrid":

@@ -27,7 +27,8 @@ class DataConfig:
         shortest_first: share of the first epoch in which the shortest utterances come in order of length: CTC
             learns to align on them sooner. More than a tenth does harm: what follows is all of one length.
         workers: processes that load; 0 loads in the training process, best on two cores with the cache.
-        cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once.
+        cache_gib: decoded audio kept in memory (16 bits a sample), so that files are decoded once; with workers, by
+            each of them, those of training and as many of dev.
         shards_at_once: of a manifest whose audio is in shards (`asr-lstm shard`), make batches within so many of
             them, and then within the next, which are read ahead meanwhile from end to end; 0 draws from all.
     """

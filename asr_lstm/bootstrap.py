@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from asr_lstm.errors import DataError
+
 if TYPE_CHECKING:
     from asr_lstm.config import Recipe
     from asr_lstm.corpora import Prepared
@@ -135,6 +137,8 @@ def bootstrap_notes(config: BootstrapConfig) -> list[str]:
         return []
     how = "began with" if config.how == "begin" else "counts"
     note = f"training {how} {config.hours:g} h of SYNTHETIC speech by espeak-ng ({config.lang})"
+    if config.how == "begin" and config.max_minutes:
+        note += f", or what {config.max_minutes:g} minutes were enough for"
     if config.how == "fade":
         note += f", of which each epoch heard less, and none after epoch {config.epochs}"
     return [note]
@@ -147,15 +151,16 @@ def speak_transcripts(
 
     Args:
         config: how much, in which language, and what else is said.
-        transcripts: of the training data; none of dev's or test's may be among them.
+        transcripts: of the training data, long ones to be said in pieces; none of dev's or test's may be among them.
         output: folder.
         seed: of voices, rooms and noise.
 
     Raises:
         ConfigError: espeak-ng is not installed or has no such language.
-        DataError: no sentence that it can speak.
+        DataError: no sentence that it can speak, or no room for what it says.
     """
     from asr_lstm.corpora.rooms import Acoustics
+    from asr_lstm.corpora.sentences import cut_transcript
     from asr_lstm.corpora.spoken_text import prepare_spoken_text
 
     acoustics = Acoustics(
@@ -166,14 +171,17 @@ def speak_transcripts(
         level=_LEVEL,
         silence=config.silence,
     )
-    return prepare_spoken_text(
-        output,
-        lang=config.lang,
-        text=list(config.text),
-        sentences=transcripts,
-        hours=config.hours,
-        min_seconds=_LEAST_SECONDS,
-        words_a_minute=config.words_a_minute,
-        acoustics=acoustics,
-        seed=seed,
-    )
+    try:
+        return prepare_spoken_text(
+            output,
+            lang=config.lang,
+            text=list(config.text),
+            sentences=[piece for transcript in transcripts for piece in cut_transcript(transcript)],
+            hours=config.hours,
+            min_seconds=_LEAST_SECONDS,
+            words_a_minute=config.words_a_minute,
+            acoustics=acoustics,
+            seed=seed,
+        )
+    except DataError as error:
+        raise DataError(f"{error}; bootstrap.hours 0 does without synthetic speech") from error

@@ -196,7 +196,12 @@ class Checkpointer(Callback):
             self._interrupt(trainer, pl_module)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Note how good the epoch was."""
+        """Note how good the epoch was; what was judged on a dev set that went bad is not noted."""
+        if pl_module.fault is not None:
+            if self.average is not None:
+                self.average.swap()
+            self.save(trainer, pl_module)
+            raise pl_module.fault
         if not self.judge(pl_module, trainer.callback_metrics):
             trainer.should_stop = True
         if self.average is not None:

@@ -131,6 +131,8 @@ class CheckpointFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in self.folder.glob(".best-*"):
+            left.unlink(missing_ok=True)
 
     def checkpoints(self) -> list[Path]:
         """The folders of the checkpoints that stand, oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return VERBS[verb](arguments)
     except TrainingInterrupted as error:
-        print(error, file=sys.stderr)
+        print(f"{error}, without --fresh" if "--fresh" in arguments else error, file=sys.stderr)
         return INTERRUPTED
     except DownloadError as error:
         print(f"asr-lstm {verb}: {error}", file=sys.stderr)
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
+        # What is left in the buffer is written once more at the end, and must find somebody to take it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # a full disk, a folder without permission to write
         return _complain(f"asr-lstm {verb}: {error}")
@@ -109,7 +111,7 @@ def _shard(arguments: list[str]) -> int:
 
 
 def _align(arguments: list[str]) -> int:
-    """when each word of known text is said: align --model BUNDLE --manifest FILE [--format textgrid]"""
+    """when each word of known text is said: align --model BUNDLE --manifest FILE [--format textgrid --output DIR]"""
     from asr_lstm.alignment import align_command
 
     return _call(align_command, arguments, verb="align")
@@ -176,6 +178,9 @@ def _doctor(arguments: list[str]) -> int:
     """what this machine has, and what to do about what it lacks: doctor [--build]"""
     from asr_lstm.doctor import doctor_command
 
+    if {"-h", "--help"} & set(arguments):
+        print(f"asr-lstm doctor [--build]: {_doctor.__doc__}")
+        return DONE
     if unknown := sorted(set(arguments) - {"--build"}):  # no parser here: it may be what is broken
         return _complain(f"asr-lstm doctor: no such option: {unknown[0]}; there is --build")
     return doctor_command(build="--build" in arguments)
@@ -189,7 +194,7 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _tune(arguments: list[str]) -> int:
-    """find a beam search's weights on dev and keep them in the model: tune --model BUNDLE --manifest DEV --lm LM"""
+    """find a beam search's weights on dev, kept in the model: tune --model M --manifest DEV --decoder beam --lm LM"""
     from asr_lstm.tuning_command import tune_command
 
     return _call(tune_command, arguments, verb="tune")

@@ -29,6 +29,7 @@ class Recognised:
 
     Attributes:
         name: the folder or file that was given.
+        split: which it is.
         ids: of the utterances.
         speakers: "" where unknown.
         references: what was said, normalised.
@@ -36,6 +37,7 @@ class Recognised:
     """
 
     name: str
+    split: str
     ids: list[str]
     speakers: list[str]
     references: list[str]
@@ -114,6 +116,7 @@ def read_recognised(place: str | Path, *, split: str, decoder: str = DECODER) ->
     normalise = load_recipe(folder / RECIPE_NAME, environment={}).text
     return Recognised(
         name=str(place),
+        split=split,
         ids=[row.id for row in utterances],
         speakers=[row.speaker for row in utterances],
         references=[normalise(row.text) for row in utterances],
@@ -125,7 +128,6 @@ def compare(
     first: Recognised,
     second: Recognised,
     *,
-    split: str = "",
     by: Literal["utterance", "speaker"] = "utterance",
     seed: int = 0,
 ) -> Comparison:
@@ -134,7 +136,6 @@ def compare(
     Args:
         first: what the difference is measured from.
         second: what is compared with it.
-        split: its name, for the reader.
         by: what the bootstrap draws: utterances, or speakers, whose errors go together.
         seed: of the bootstrap.
 
@@ -161,7 +162,7 @@ def compare(
     pairs = _pairs(first, second, errors[1] - errors[0])
     return Comparison(
         names=(first.name, second.name),
-        split=split,
+        split=first.split,
         utterances=len(first.ids),
         rates=rates,
         tests=tests,
@@ -204,7 +205,7 @@ def _in_order_of(first: Recognised, second: Recognised) -> Recognised:
                 "give both recipes the same `text` settings"
             )
     hypotheses = [second.hypotheses[place] for place in order]
-    return Recognised(second.name, first.ids, first.speakers, first.references, hypotheses)
+    return Recognised(second.name, second.split, first.ids, first.speakers, first.references, hypotheses)
 
 
 def _by_speaker(speakers: Sequence[str], errors: Counts, lengths: Counts) -> dict[str, tuple[float, float]]:
@@ -233,7 +234,7 @@ def compare_folders(
 ) -> Comparison:
     """Compare two experiments; see `read_recognised` and `compare`."""
     sides = [read_recognised(place, split=split, decoder=decoder) for place in (first, second)]
-    return compare(sides[0], sides[1], split=split, by=by, seed=seed)
+    return compare(sides[0], sides[1], by=by, seed=seed)
 
 
 def compare_command(

@@ -87,8 +87,8 @@ class Recipe:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must not be below 0, but is {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0 .. {2**32 - 1}, not {self.seed}")
         if not 0 <= self.minutes < float("inf"):
             raise ValueError(f"minutes must not be below 0, but is {self.minutes}")
         if self.minutes and self.features.kind != "log_mel":

@@ -68,7 +68,7 @@ def cross_fit(
         normaliser=bundle.units.normaliser,
         weights=weights,
         split=split,
-        about=replace(about, notes=[*about.notes, _note(split, folds)]),
+        about=replace(about, notes=[*about.notes, _note(split, folds, utterances)]),
     )
 
 
@@ -108,5 +108,9 @@ def _joined(found: Sequence[tuple[list[int], Recognitions]]) -> Recognitions:
     )
 
 
-def _note(split: str, folds: int) -> str:
-    return f"{split}: in {folds} folds by speaker; the weights and calibrations used for each are from the others."
+def _note(split: str, folds: int, utterances: Sequence[Utterance]) -> str:
+    known = all(utterance.speaker for utterance in utterances)
+    by = "speaker" if known else "utterance, since not every speaker is known"
+    return (
+        f"{split}: in {folds} folds by {by}; the weights and calibrations used for each are from the others."
+    )

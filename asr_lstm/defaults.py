@@ -22,7 +22,7 @@ from asr_lstm.schedule import choose_precision, torch_device
 from asr_lstm.speech import Speech, measure_speech
 
 # Read with these options, a recipe tells what it says itself of what other choices depend on (`_said`).
-LEFT_OPEN = ("--training.device=auto", "--bootstrap.hours=.inf")
+LEFT_OPEN = ("--training.device=auto", "--bootstrap.hours=.inf", "--bootstrap.lang=")
 # Hours of speech that a core learns from in a minute of the time that is given, a share of it being spent on synthetic
 # speech: speechocean762 in an hour 1.2 to 1.6 on two cores that multiply in bfloat16 (1.4 on one, run 35), 0.5 on two
 # without AVX-512 (run 28; 0.8 on one, run 33). It only tells seldom from often.
@@ -37,8 +37,8 @@ _LONG_HEARD = 200.0
 # From here on it is speech that decides, no longer updates, and the first epoch is enough to align.
 _MANY_HOURS = 10.0
 _VERY_MANY_HOURS = 50.0
-# So much synthetic speech an available core-minute; to make it and to learn from it takes a fast core 0.7 minutes an
-# hour, a seventh of the time (speechocean762).
+# So much synthetic speech an available core-minute; to make it and to learn from it takes a fast core 0.9 minutes an
+# hour, a sixth of the time, and 1.2 with 448 units (speechocean762).
 _SYNTHETIC_HOURS, _MOST_SYNTHETIC_HOURS = 0.2, 48.0
 _FEW_SYNTHETIC_HOURS = 6.0
 _SYNTHETIC_SHARE = 0.18  # at most, of the time
@@ -52,12 +52,14 @@ class Said:
 
     Attributes:
         synthetic_hours: `bootstrap.hours`; None where it leaves them open.
+        synthetic_lang: `bootstrap.lang`; "" where it leaves that open.
         apart: whether synthetic speech would be learned from first, and take its share of the minutes.
         init: whether training begins from a model of the user's.
         lexicon: whether a pronouncing dictionary says how words sound.
     """
 
     synthetic_hours: float | None = None
+    synthetic_lang: str = ""
     apart: bool = True
     init: bool = False
     lexicon: bool = False
@@ -72,9 +74,15 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
             it says of beginnings.
 
     Raises:
+        ConfigError: it wants synthetic speech, and nothing says in which language.
         DataError: as `measure_speech`.
     """
     speech = measure_speech(manifest, recipe.text)
+    said = _said(recipe)
+    if said.synthetic_hours and not (said.synthetic_lang or speech.lang):
+        raise ConfigError(
+            "bootstrap.hours: in which language to speak is not said; give bootstrap.lang, such as cs, or hours 0"
+        )
     gpu = torch_device(recipe.training) == "cuda"
     cores = torch.get_num_threads()
     choices = choose_recipe(
@@ -83,8 +91,8 @@ def choose_settings(manifest: Path, recipe: Recipe) -> tuple[list[Choice], str]:
         cores=cores,
         gpu=gpu,
         fast=choose_precision(recipe.training) == "bf16-mixed",
-        mute=_why_mute(speech.lang),
-        said=_said(recipe),
+        mute=_why_mute(said.synthetic_lang or speech.lang),
+        said=said,
     )
     if recipe.encoder.layers == 1:  # as was asked for: then there is no middle layer to learn phones
         choices = [choice for choice in choices if choice.setting not in _NEED_TWO_LAYERS]
@@ -105,6 +113,7 @@ def _said(recipe: Recipe) -> Said:
     hours = recipe.bootstrap.hours
     return Said(
         synthetic_hours=None if math.isinf(hours) else hours,
+        synthetic_lang=recipe.bootstrap.lang,
         apart=recipe.bootstrap.how == "begin",
         init=bool(recipe.training.init),
         lexicon=bool(recipe.phones.lexicon),
@@ -154,8 +163,8 @@ def choose_recipe(
         if not value > 0:
             raise ValueError(f"{name} must be above 0, not {value}")
     batch_seconds = _batch_seconds(speech, gpu=gpu)
-    epochs = _epochs(speech, batch_seconds=batch_seconds)
     heard = (_HOURS_A_MINUTE if fast else _HOURS_A_SLOW_MINUTE) * cores * minutes
+    epochs = _epochs(speech, batch_seconds=batch_seconds, long=not gpu and heard >= _LONG_HEARD)
     passes = epochs if gpu else min(float(epochs), heard / speech.hours)
     layers, hidden = _size(speech, passes=passes, gpu=gpu)
     updates = passes * 3600 * speech.hours / batch_seconds
@@ -385,14 +394,17 @@ def _learning_rate(hidden: int, batch_seconds: float, *, hours: float) -> float:
     return 1e-3 if batch_seconds <= 20 else 1.4e-3
 
 
-def _epochs(speech: Speech, *, batch_seconds: float) -> int:
+def _epochs(speech: Speech, *, batch_seconds: float, long: bool) -> int:
     """The most passes over the speech, if there is time for them.
 
     Closed vocabularies: about 2000 updates (yesno; digits gains nothing beyond 20 epochs). Open text: 90 epochs up to
-    2.5 h (speechocean762), and beyond a power of the hours that leads to 14 of 960 h, which was not run.
+    2.5 h (speechocean762), and beyond a power of the hours that leads to 14 of 960 h, which was not run; 140 up to
+    10 h where there is long to learn (best.yaml, which fell to the last of its 106).
     """
     if speech.closed:
         return min(60, max(20, round(2000 * batch_seconds / (3600 * speech.hours))))
+    if long and speech.hours < _MANY_HOURS:
+        return 140
     return min(90, round(120 / math.pow(speech.hours, 0.313)))
 
 
@@ -420,38 +432,48 @@ def _bootstrap(
     """
     most = min(_MOST_SYNTHETIC_HOURS, _SYNTHETIC_HOURS * cores * minutes)
     hours = math.floor(2 * most) / 2  # by half hours
+    lang = said.synthetic_lang or speech.lang
     why = ""
     if said.init and said.apart:
         why = "training begins from another model"
-    elif said.synthetic_hours is not None and not speech.closed:
+    elif said.synthetic_hours is not None:
         hours, why = said.synthetic_hours, "" if said.synthetic_hours else "as the recipe says"
+    elif not said.apart:
+        why = "how much of it to learn from beside the recordings was not measured; say it"
     elif speech.closed:
         why = "no use for single words" if speech.single_words else "no use for a closed vocabulary"
     elif speech.hours >= _MANY_HOURS:
         why = "so much speech is aligned in its first epoch"
     elif not hours or passes < _FEW_PASSES:
         why = "no time for it"
-    elif not speech.lang:
+    elif not lang:
         why = "the language is not said; with it (`lang`), synthetic speech to begin with saves about ten epochs"
     elif mute:
         why = mute
     if why:
         return [Choice("bootstrap.hours", 0, why)]
-    batch_seconds = 15.0 if hours < _FEW_SYNTHETIC_HOURS else 30.0
-    return [
+    chosen = [
         Choice("bootstrap.hours", hours, "of synthetic speech to learn to align on, worth about ten epochs"),
-        *([Choice("bootstrap.lang", speech.lang, "as the recordings say")] if speech.lang else []),
-        Choice(
-            "bootstrap.batch_seconds", batch_seconds, "some hundreds of updates before anything is learned"
-        ),
-        Choice("bootstrap.learning_rate", 2e-3, "with a convolution"),
-        Choice(
-            "bootstrap.max_minutes",
-            round(_SYNTHETIC_SHARE * minutes, 2),
-            "at most, where the processor is slow",
-        ),
-        Choice("augment.splice", 0.5, "of the utterances put together anew, at words that this model finds"),
+        Choice("bootstrap.lang", lang, "as the recordings say"),
     ]
+    if said.apart:
+        batch_seconds = 15.0 if hours < _FEW_SYNTHETIC_HOURS else 30.0
+        most_minutes = round(_SYNTHETIC_SHARE * minutes, 2)
+        chosen += [
+            Choice(
+                "bootstrap.batch_seconds",
+                batch_seconds,
+                "some hundreds of updates before anything is learned",
+            ),
+            Choice("bootstrap.learning_rate", 2e-3, "with a convolution"),
+            Choice("bootstrap.max_minutes", most_minutes, "at most, where the processor is slow"),
+        ]
+    if not speech.closed and (said.apart or said.init):
+        splice = (
+            "of the utterances put together anew, at words that the model finds which training begins from"
+        )
+        chosen.append(Choice("augment.splice", 0.5, splice))
+    return chosen
 
 
 def _phones(speech: Speech, *, mute: str, lexicon: bool) -> list[Choice]:

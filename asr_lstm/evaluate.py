@@ -6,7 +6,6 @@ import json
 import platform
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from asr_lstm.confidence_report import measure_confidences
 from asr_lstm.confusions import confusions, oracle_wer
 from asr_lstm.decoding.decoders import Decoder, beam_weights, make_decoders
 from asr_lstm.decoding.options import GREEDY, DecodingConfig, decoding_config
-from asr_lstm.errors import DataError
+from asr_lstm.files import check_writable
 from asr_lstm.inference import BATCH_SECONDS
 from asr_lstm.manifest import Utterance, read_manifest
 from asr_lstm.recognise import Recognition, Recognitions, recognise_each
@@ -247,21 +246,6 @@ def command_line(verb: str, *, decoding: DecodingConfig, **others: Path | int | 
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
             command += [f"--{name}", shown]
     return shlex.join(command)
-
-
-def check_writable(path: Path) -> None:
-    """Find out before the work, not after it, that its result cannot be written.
-
-    Raises:
-        DataError: it cannot.
-    """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the name of a file to write")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise DataError(f"{path}: cannot write here ({error.strerror}); choose another folder") from error
 
 
 def device_name(device: str = "cpu") -> str:

@@ -29,7 +29,7 @@ from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
 from asr_lstm.phones import check_phones
 from asr_lstm.recognise import Recognition, Recognitions, recognise_each
 from asr_lstm.report import Results, read_results, results_markdown, write_results
-from asr_lstm.resume import CHECKPOINTS_NAME, refuse_others
+from asr_lstm.resume import CHECKPOINTS_NAME, any_under_way, refuse_others
 from asr_lstm.schedule import torch_device
 from asr_lstm.stages import Stages, content_digest, tree_digest
 from asr_lstm.tuning import describe_source, print_report, tune_bundle
@@ -184,6 +184,26 @@ class Experiment:
     def _refuse_others(self, known: Mapping[str, Any]) -> None:
         if not self.fresh:
             refuse_others(self.folder / CHECKPOINTS_NAME, known)
+            self._refuse_other_speech(known["recordings"])
+
+    def _refuse_other_speech(self, recordings: str) -> None:
+        """See that no learning from other synthetic speech is under way, whose voices would be removed."""
+        if not self.recipe.bootstrap.hours or not any_under_way(self._bootstrap / CHECKPOINTS_NAME):
+            return
+        if Stages(self._bootstrap / "stages.json").done("prepare", self._speech_key(recordings)) is None:
+            raise ConfigError(
+                f"{self._bootstrap}: learning from other synthetic speech is not done; set the transcripts and the "
+                "settings of bootstrap back to go on with it, or say --fresh to start over"
+            )
+
+    def _speech_key(self, recordings: str) -> dict[str, Any]:
+        """What the synthetic speech depends on; `recordings` is the digest of the training manifest."""
+        config = self.recipe.bootstrap
+        return config.spoken | {
+            "train": recordings,
+            "texts": tree_digest(config.text),
+            "seed": self.recipe.seed,
+        }
 
     def _known(self, manifests: Mapping[str, Path]) -> dict[str, Any]:
         """What the model depends on, as far as it is known before synthetic speech is made and learned from."""
@@ -244,11 +264,7 @@ class Experiment:
                 "or let it begin"
             )
         stages = Stages(self._bootstrap / "stages.json")
-        key = config.spoken | {
-            "train": content_digest(manifests["train"]),
-            "texts": tree_digest(config.text),
-            "seed": self.recipe.seed,
-        }
+        key = self._speech_key(content_digest(manifests["train"]))
         if (record := stages.done("prepare", key)) is None:
             check_phones(self.recipe.phones)  # before anything takes long
             train = open_manifest(manifests["train"], self.recipe.text)
@@ -261,7 +277,7 @@ class Experiment:
                 spoken = spoken.with_name("mixed.jsonl")
                 write_manifest(spoken, rows)
             record = {"train": str(spoken)}
-            stages.finish("prepare", key, record, outputs=[spoken])
+            stages.finish("prepare", key, record, outputs=[spoken, *prepared.depends])
         return Path(record["train"])
 
     def _begin(self, manifests: Mapping[str, Path]) -> Experiment:
@@ -475,10 +491,15 @@ def model_card(results: Results, recipe: Recipe) -> str:
     """The README.md of a trained bundle: what it is, what it learned from, what was measured."""
     encoder = recipe.encoder
     kind = "bidirectional" if encoder.bidirectional else "unidirectional"
+    rates = [
+        f"{name.replace('_', ' ')} {value:g}"
+        for name, value in asdict(encoder).items()
+        if value and ("dropout" in name or "zoneout" in name)
+    ]
     return (
         f"# {recipe.name}\n\n"
         f"A speech recogniser made by asr_lstm: {encoder.layers} {kind} LSTM layers of {encoder.hidden} a direction "
-        f"with variational dropout, trained with CTC on {results.train_hours_of_audio or 0:.1f} h.\n"
+        f"({', '.join(rates) or 'no dropout'}), trained with CTC on {results.train_hours_of_audio or 0:.1f} h.\n"
         "\n"
         f"{results_markdown(results)}\n"
         "Use: `asr-lstm transcribe --model THIS_FOLDER FILE...`\n"

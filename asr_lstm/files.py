@@ -46,6 +46,21 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Find out before the work, not after it, that its result cannot be written.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the name of a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise DataError(f"{path}: cannot write here ({error.strerror}); choose another folder") from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -178,9 +178,16 @@ def _choose(recipe: Recipe, task: CTCTraining, data: SpeechData, *, keeper: Chec
 
 
 def _judge(recipe: Recipe, task: CTCTraining, data: SpeechData) -> Mapping[str, float]:
-    """Judge the weights of the moment on dev, outside training."""
+    """Judge the weights of the moment on dev, outside training.
+
+    Raises:
+        DataError: much of the dev set cannot be read any more.
+        TrainingInterrupted: by Ctrl-C.
+    """
     try:
         (metrics,) = make_trainer(recipe).validate(task, datamodule=data, verbose=False)
+        if task.fault is not None:  # of the dev set
+            raise task.fault
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise TrainingInterrupted(
             "interrupted while dev was judged: the same command goes on from the last checkpoint"

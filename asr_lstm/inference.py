@@ -15,7 +15,7 @@ from asr_lstm.audio import load_utterance
 from asr_lstm.batching import pad_inputs
 from asr_lstm.bundle import Bundle
 from asr_lstm.decoding.montecarlo import sample_log_probs
-from asr_lstm.errors import ConfigError, DataError
+from asr_lstm.errors import READING_ERRORS, AudioError, ConfigError, DataError
 from asr_lstm.functions import find_function
 from asr_lstm.manifest import Loader, Utterance
 
@@ -29,11 +29,16 @@ def load_inputs(bundle: Bundle, utterance: Utterance, *, load: Loader) -> Tensor
     """Load an utterance and see that it is what the model takes: (samples,) or (frames, dims).
 
     Raises:
-        AudioError, DataError: from the loader.
-        DataError: the loader gave nothing.
+        AudioError, DataError: the loader cannot read it, whichever of `READING_ERRORS` it says so by; or gave nothing.
         ConfigError: the loader gave something of another shape.
     """
-    inputs = torch.as_tensor(load(utterance), dtype=torch.float32)
+    try:
+        loaded = load(utterance)
+    except (AudioError, DataError):
+        raise
+    except READING_ERRORS as error:  # of a loader of one's own
+        raise DataError(f"{utterance.path}: cannot be loaded ({error})") from error
+    inputs = torch.as_tensor(loaded, dtype=torch.float32)
     features = bundle.features
     wanted = () if features.kind == "log_mel" else (features.dims,)
     if inputs.ndim == 0 or tuple(inputs.shape[1:]) != wanted:

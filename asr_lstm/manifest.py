@@ -228,4 +228,4 @@ def _to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
     for name in ("speaker", "lang"):
         if value := getattr(utterance, name):
             row[name] = value
-    return utterance.extra | row
+    return {name: value for name, value in utterance.extra.items() if name not in _FIELDS} | row

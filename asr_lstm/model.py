@@ -88,7 +88,7 @@ class EncoderConfig:
             with torch.device("meta"):  # nothing is computed: the stack itself says what does not go together
                 make_encoder(1, self)
             if self.self_conditioning:
-                middle_layer(self.layers, needed_by="encoder.self_conditioning")
+                middle_layer(self.layers, needed_by="self_conditioning")
         except ValueError as error:
             raise ValueError(f"encoder.{error}") from None
         object.__setattr__(self, "time_reduction", _without_trailing_ones(self.time_reduction))

@@ -6,7 +6,8 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,14 @@ from asr_lstm.audio import load_utterance
 from asr_lstm.choices import settle
 from asr_lstm.config import RECIPE_NAME, Recipe, load_recipe, write_settings
 from asr_lstm.corpora import Prepared
+from asr_lstm.corpora.splits import shared_recordings
 from asr_lstm.defaults import LEFT_OPEN, choose_settings
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.experiment import Experiment, model_card
 from asr_lstm.folds import FOLD_NOTE, run_folds
 from asr_lstm.functions import find_function
 from asr_lstm.lock import folder_lock
-from asr_lstm.manifest import Loader, read_manifest, write_manifest
+from asr_lstm.manifest import Loader, Utterance, read_manifest, write_manifest
 from asr_lstm.model_files import WEIGHTS_NAME, write_card
 from asr_lstm.report import Results, results_table, worst_alignments
 from asr_lstm.report_page import write_report_page
@@ -218,22 +220,41 @@ def _check_splits(prepared: Prepared, *, name: str, needed: Sequence[str] = ("tr
         if split not in prepared.manifests:
             raise DataError(f"the corpus gave no `{split}` split; {name} must write one")
     train = read_manifest(prepared.manifests["train"])
-    heard = {(row.path, row.offset) for row in train}
+    heard = _stretches(train)
     speakers = {row.speaker for row in train} - {""}
     for split, manifest in prepared.manifests.items():
         if split == "train":
             continue
         rows = read_manifest(manifest)
-        if shared := [row for row in rows if (row.path, row.offset) in heard]:
+        if shared := [row for row in rows if _is_heard(row, heard)]:
             raise DataError(
                 f"{manifest}: {shared[0].path} is also in the training data, and so are {len(shared) - 1} others; "
                 "a split must not be tested on what was trained on"
             )
+        notes = shared_recordings(split, rows, heard)
+        prepared.notes.extend(note for note in notes if note not in prepared.notes)
         if known := {row.speaker for row in rows} & speakers:
             prepared.notes.append(
                 f"{split}: also in the training data: {len(known)} of its speakers; "
                 "the rates say little about new speakers"
             )
+
+
+def _stretches(rows: Iterable[Utterance]) -> dict[Path, list[tuple[float, float]]]:
+    """Begin and end of the utterances of each recording, in seconds."""
+    found: dict[Path, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        found[row.path].append((row.offset, row.offset + row.duration))
+    return found
+
+
+def _is_heard(row: Utterance, heard: Mapping[Path, Sequence[tuple[float, float]]]) -> bool:
+    """Whether more than half of an utterance lies in one of those stretches: cuts may overlap a little."""
+    end = row.offset + row.duration
+    return any(
+        row.offset == begin or min(end, stop) - max(row.offset, begin) > row.duration / 2
+        for begin, stop in heard.get(row.path, ())
+    )
 
 
 def _put_in_place(prepared: Prepared, experiment: Experiment) -> Prepared:

@@ -259,7 +259,7 @@ class _Run:
             return Recognition(index, nbest[0].text)
         scores = self.decoder.word_scores(nbest, votes)
         sure = tuple(self.decoder.confidences(scores))
-        return Recognition(index, nbest[0].text, None, tuple(nbest), scores, sure)
+        return Recognition(index, nbest[0].text, None, tuple(nbest[: self.decoder.nbest]), scores, sure)
 
     def recognitions(self, utterances: Sequence[Utterance]) -> Recognitions:
         items = [self._items[index] for index in range(len(utterances))]

@@ -65,6 +65,11 @@ def refuse_others(folder: Path, settings: Mapping[str, Any]) -> None:
                 raise _refusal(other, _changes(then, compared))
 
 
+def any_under_way(folder: Path) -> bool:
+    """Whether a run that is not done has its checkpoints there, as in `open_run`."""
+    return any(other.is_dir() and _is_under_way(other) for other in folder.glob("*"))
+
+
 def _refusal(run: Path, changed: str) -> ConfigError:
     return ConfigError(
         f"{run}: a run that is not done was begun with other settings ({changed}); set them back to go on with it, or "

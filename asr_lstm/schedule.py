@@ -234,7 +234,10 @@ def seed_dropout(seed: int) -> None:
 
 
 def make_optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float) -> AdamW:
-    """AdamW for all parameters of a model; biases and normalisation are not decayed."""
+    """AdamW for all parameters of a model; those of one dimension (biases, normalisation) are not decayed.
+
+    The LSTM layers' own biases, peepholes and gains inside the cell, which have one for each direction, are.
+    """
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     free = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [

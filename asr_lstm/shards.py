@@ -14,7 +14,7 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.files import atomic_write
-from asr_lstm.manifest import Utterance, iter_manifest, write_manifest
+from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 
 SHARD_MIB = 1024  # 18 hours of speech as FLAC
 _MIB = 2**20
@@ -37,8 +37,8 @@ _MEMORY = Path("/dev/shm")
 def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -> int:
     """Copy the audio of a manifest into tar archives, and write the manifest that finds it there.
 
-    The archives hold the files as they are, each once, however many rows are cut from it. An interrupted command goes
-    on with the archive that it was at.
+    The archives hold the files as they are, each once, however many rows are cut from it and wherever these stand. An
+    interrupted command goes on with the archive that it was at.
 
     Args:
         manifest: of what to copy.
@@ -49,25 +49,32 @@ def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -
         0, or 1 where files could not be read: they are listed, and their rows left out.
 
     Raises:
-        ConfigError: `shard_mib` is below 1, or the output is the manifest's own folder.
+        ConfigError: `shard_mib` is below 1, the output is the manifest's own folder, or the manifest is of shards.
         DataError: the manifest or not one of its files can be read, or the folder cannot be written to.
     """
     if shard_mib < 1:
         raise ConfigError(f"shard_mib: at least 1, not {shard_mib}")
     if output.resolve() == manifest.parent.resolve():
         raise ConfigError(f"{output}: the manifest itself is there; name another folder")
-    rows: list[Utterance] = []
+    given = read_manifest(manifest)
+    if any(map(is_sharded, given)):
+        raise ConfigError(f"{manifest}: lies in shards already; give the manifest that they were made of")
     failed: dict[Path, str] = {}
-    for number, part in enumerate(_parts(iter_manifest(manifest), shard_mib * _MIB)):
+    places: dict[Path, tuple[Path, list[int]]] = {}
+    for number, texts in enumerate(_parts(given, shard_mib * _MIB)):
         path = output.resolve() / f"shard-{number:06d}.tar"
-        names = {
-            source: f"{place:08d}" for place, source in enumerate(dict.fromkeys(row.path for row in part))
-        }
+        names = {source: f"{place:08d}" for place, source in enumerate(texts)}
         if not _is_whole(path, names):
-            failed |= _write_shard(path, part, names)
+            failed |= _write_shard(path, texts, names)
         else:
-            failed |= {source: "cannot be read" for source in names if not source.is_file()}
-        rows += _find(path, part, names)
+            failed |= {source: "cannot be read" for source in names if not os.path.isfile(source)}
+        places |= _find(path, names)
+    rows = [
+        replace(row, path=member, extra=row.extra | {SHARD_BYTES: place})
+        for row in given
+        if row.path in places
+        for member, place in [places[row.path]]
+    ]
     if not rows:
         raise DataError(f"{manifest}: not one of its files can be read; check the paths in it")
     write_manifest(output / manifest.name, rows)
@@ -77,25 +84,24 @@ def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -
     return 1 if failed else 0
 
 
-def _parts(rows: Iterator[Utterance], limit: int) -> Iterator[list[Utterance]]:
-    """Rows in order, so many at a time as have files of `limit` bytes; rows of one file that follow stay together."""
-    part: list[Utterance] = []
-    sources: set[Path] = set()
-    size = 0
+def _parts(rows: Sequence[Utterance], limit: int) -> Iterator[dict[Path, str]]:
+    """The files of each archive with the text of their first row, in order, so many as have `limit` bytes."""
+    texts: dict[Path, str] = {}
     for row in rows:
-        if row.path not in sources:
-            if size >= limit:
-                yield part
-                part, sources, size = [], set(), 0
-            sources.add(row.path)
-            size += row.path.stat().st_size if row.path.is_file() else 0
-        part.append(row)
+        texts.setdefault(row.path, row.text)
+    part: dict[Path, str] = {}
+    size = 0
+    for source, text in texts.items():
+        if size >= limit:
+            yield part
+            part, size = {}, 0
+        part[source] = text
+        size += source.stat().st_size if os.path.isfile(source) else 0
     yield part
 
 
-def _write_shard(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) -> dict[Path, str]:
+def _write_shard(path: Path, texts: Mapping[Path, str], names: Mapping[Path, str]) -> dict[Path, str]:
     """Write one archive whole or not at all; returns the files that cannot be read, with the reason."""
-    texts = {row.path: row.text for row in reversed(rows)}
     failed = {}
     with atomic_write(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
         for source, name in names.items():
@@ -112,10 +118,10 @@ def _write_shard(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) 
     return failed
 
 
-def _is_whole(path: Path, names: dict[Path, str]) -> bool:
+def _is_whole(path: Path, names: Mapping[Path, str]) -> bool:
     """Whether an archive is there that holds just these files, of the sizes that they have now."""
     wanted = {
-        name: (str(source), source.stat().st_size) for source, name in names.items() if source.is_file()
+        name: (str(source), source.stat().st_size) for source, name in names.items() if os.path.isfile(source)
     }
     sizes: dict[str, int] = {}
     sources: dict[str, str] = {}
@@ -133,14 +139,12 @@ def _is_whole(path: Path, names: dict[Path, str]) -> bool:
     return {name: (sources.get(name), size) for name, size in sizes.items()} == wanted
 
 
-def _find(path: Path, rows: Sequence[Utterance], names: dict[Path, str]) -> Iterator[Utterance]:
-    """The rows as they stand in an archive, without those of files that are not in it."""
+def _find(path: Path, names: Mapping[Path, str]) -> dict[Path, tuple[Path, list[int]]]:
+    """Of each file that is in an archive its name there, first byte and length."""
     with tarfile.open(path) as archive:
         places = {member.name: [member.offset_data, member.size] for member in archive}
-    for row in rows:
-        name = f"{names[row.path]}{row.path.suffix.lower()}"
-        if name in places:
-            yield replace(row, path=path / name, extra=row.extra | {SHARD_BYTES: places[name]})
+    members = {source: f"{name}{source.suffix.lower()}" for source, name in names.items()}
+    return {source: (path / member, places[member]) for source, member in members.items() if member in places}
 
 
 @dataclass(frozen=True)

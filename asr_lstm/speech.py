@@ -13,6 +13,7 @@ from asr_lstm.audio import audio_info
 from asr_lstm.errors import AudioError, DataError
 from asr_lstm.manifest import Utterance
 from asr_lstm.manifest_index import count_speakers, open_manifest
+from asr_lstm.shards import recording_file
 from asr_lstm.units import Normaliser
 
 # See `is_closed`.
@@ -114,7 +115,8 @@ def _recorded_rate(rows: Sequence[Utterance]) -> int:
     rates = []
     for row in rows[:: max(1, len(rows) // _RATES_READ)][:_RATES_READ]:
         try:
-            rates.append(audio_info(row.path).rate)
+            with recording_file(row) as path:
+                rates.append(audio_info(path).rate)
         except AudioError:
             continue
     return max(rates, default=_RATE)

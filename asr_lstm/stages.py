@@ -78,12 +78,14 @@ def content_digest(path: str | Path) -> str:
 
 
 def tree_digest(values: Iterable[Any]) -> str:
-    """A digest of names, sizes and times of the files among `values` and in the folders among them.
+    """A digest of names, sizes and times of the files among `values`, in lists of them and in folders.
 
     Other values are passed over.
     """
     digest = hashlib.sha256()
     for value in values:
+        if isinstance(value, list | tuple):
+            digest.update(tree_digest(value).encode())
         if not isinstance(value, str | Path) or not value:
             continue
         if Path(value).is_dir():

@@ -233,7 +233,8 @@ class _Transcriber:
             for span, confidence in zip(nbest[0].words, sure, strict=True)
         ]
         # Greedy decoding finds one text, of which there is no more to say.
-        others = [_alternative(one) for one in nbest] if self.decoder.searches else []
+        shown = nbest[: self.decoder.nbest] if self.decoder.searches else []
+        others = [_alternative(one) for one in shown]
         return Transcript(recording.path, nbest[0].text, recording.seconds, words, others)
 
     def _seconds(self, frame: int, recording: _Recording) -> float:

@@ -13,10 +13,10 @@ from rich.console import Console
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.crossfit import cross_fit
 from asr_lstm.decoding.options import DecodingConfig, decoding_config
-from asr_lstm.decoding.tuned import save_tuned
+from asr_lstm.decoding.tuned import TUNED_NAME, save_tuned
 from asr_lstm.errors import ConfigError
-from asr_lstm.evaluate import SEED, Evaluation, check_writable, command_line, device_name, print_evaluation
-from asr_lstm.files import atomic_write
+from asr_lstm.evaluate import SEED, Evaluation, command_line, device_name, print_evaluation
+from asr_lstm.files import atomic_write, check_writable
 from asr_lstm.manifest import Utterance, read_manifest
 from asr_lstm.report import Results, write_results
 from asr_lstm.tuning import describe_source, print_report, reliability_page, tune_bundle
@@ -50,6 +50,7 @@ def tune_command(
     """
     options = decoding_config(**decoding)
     _check_folds(folds, output)
+    check_writable(model / TUNED_NAME)
     bundle = load_bundle(model)
     utterances = read_manifest(manifest)
     if folds:

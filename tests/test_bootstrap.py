@@ -26,7 +26,7 @@ from asr_lstm.bootstrap import (
 )
 from asr_lstm.bundle import load_bundle
 from asr_lstm.config import CorpusConfig, Recipe
-from asr_lstm.errors import ConfigError
+from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.experiment import Experiment
 from asr_lstm.features import FeatureConfig
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
@@ -139,6 +139,46 @@ def test_other_settings_do_not_touch_what_an_interrupted_training_began_from(
         assert (folder / "bootstrap" / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_other_synthetic_speech_does_not_take_the_place_of_what_is_being_learned_from(
+    tmp_path: Path, manifests: dict[str, Path]
+) -> None:
+    folder = tmp_path / "exp"
+    experiment(recipe(), folder).train(manifests)
+    for name in ("finished", "ended"):
+        for path in (folder / "bootstrap" / "checkpoints").glob(f"*/{name}"):
+            path.unlink()  # as if it had been killed while it learned from synthetic speech
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "stages.json").unlink()
+    voices = folder / "bootstrap" / "manifests" / "audio"
+    before = sorted(voices.iterdir())
+    experiment(recipe(), folder).check_unfinished(manifests)
+    otherwise = replace(recipe(), bootstrap=replace(recipe().bootstrap, hours=0.02))
+    with pytest.raises(ConfigError, match="learning from other synthetic speech is not done"):
+        experiment(otherwise, folder).check_unfinished(manifests)
+    with pytest.raises(ConfigError, match="learning from other synthetic speech is not done"):
+        experiment(otherwise, folder).train(manifests)
+    assert sorted(voices.iterdir()) == before
+
+
+def test_synthetic_speech_that_was_removed_is_made_again(tmp_path: Path, manifests: dict[str, Path]) -> None:
+    folder = tmp_path / "exp"
+    experiment(recipe(), folder).train(manifests)
+    shutil.rmtree(folder / "bootstrap" / "manifests" / "audio")
+    otherwise = replace(recipe(), encoder=replace(recipe().encoder, hidden=6))
+    experiment(otherwise, folder).train(manifests)
+    assert load_bundle(folder / "model").model.encoder.output_size == 12
+
+
+def test_long_transcripts_are_spoken_in_pieces(tmp_path: Path) -> None:
+    long = " ".join(TEXTS * 6)
+    config = BootstrapConfig(hours=0.005)
+    made = speak_transcripts(config, [long], output=tmp_path, seed=1)
+    rows = read_manifest(made.manifests["train"])
+    assert all(row.text in long and len(row.text) < len(long) / 2 for row in rows)
+    with pytest.raises(DataError, match=r"bootstrap\.hours 0 does without"):
+        speak_transcripts(config, ["1"], output=tmp_path / "none", seed=1)
+
+
 def test_what_the_first_training_has_otherwise() -> None:
     settings = recipe()
     first = bootstrap_recipe(settings)
@@ -238,6 +278,9 @@ def test_synthetic_speech_that_fades_is_heard_in_the_first_epochs_alone(
         round(spoken / 2),
         0,
     )  # other epochs are another training, the same is none
+    for minutes, more in ((0.0, ""), (6.5, ", or what 6.5 minutes were enough for")):
+        said = f"training began with 2 h of SYNTHETIC speech by espeak-ng (en){more}"
+        assert bootstrap_notes(BootstrapConfig(hours=2, max_minutes=minutes)) == [said]
     config = BootstrapConfig(hours=0.5, how="fade", epochs=3)
     assert bootstrap_notes(config) == [
         "training counts 0.5 h of SYNTHETIC speech by espeak-ng (en), of which each epoch heard less, "

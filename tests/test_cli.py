@@ -58,6 +58,28 @@ def test_the_tool_is_the_verb() -> None:
     assert "absent: not a model" in done.stderr
 
 
+def test_a_reader_that_goes_is_no_failure() -> None:
+    # More than the buffer of the pipe and of Python together, and then what stays in Python's to the end.
+    code = (
+        "import sys; from asr_lstm import cli; "
+        "cli.VERBS['say'] = lambda _: [print('x' * 99) for _ in range(9999)] and 0; sys.exit(cli.main(['say']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_doctor_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--help"]) == 0
+    assert "--build" in capsys.readouterr().out
+
+
 def test_start_up_takes_along_no_heavy_module() -> None:
     code = (
         "import sys, asr_lstm.cli as cli; cli.main(['--help']); "

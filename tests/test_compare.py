@@ -80,6 +80,15 @@ def test_files_of_two_decoders_of_one_experiment(first: Path) -> None:
     assert read_recognised(beam, split="none").hypotheses[0] == "one two three"
 
 
+def test_a_file_says_which_split_it_is(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("manifests", "decoded"):
+        for path in list((first / folder).iterdir()):
+            path.rename(path.with_name(path.name.replace("dev", "test")))
+    file = first / "decoded" / "test.greedy.jsonl"
+    assert compare_command(folders=[file, file]) == 0
+    assert "test: 4 utterances" in capsys.readouterr().out
+
+
 def test_the_command(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = experiment(tmp_path / "b [bold]", ["one two three", "four five", "sticks", "seven eight nine"])
     output = tmp_path / "out" / "comparison.json"

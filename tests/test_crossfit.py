@@ -69,6 +69,7 @@ def test_each_fold_is_recognised_with_what_the_others_found(
         for index, item in zip(part, heard.items, strict=True):
             texts[index], confidences[index] = item.text, sum(item.confidences)
         used.append(dict(tuned.weights["beam+ngram"]))
+    assert found.results.notes[0].startswith("dev: in 2 folds by speaker;")
     assert found.splits["beam+ngram"].hypotheses == texts
     assert found.splits["beam+ngram"].ids == [row.id for row in rows]
     figures = found.results.metrics["decoders"]["dev"]["beam+ngram"]

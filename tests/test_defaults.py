@@ -176,6 +176,7 @@ def test_two_hours_are_for_a_wider_model_and_more_synthetic_speech() -> None:
     little = chosen(replace(OCEAN, hours=1.2), minutes=120)
     assert [found["encoder.hidden"] for found in (hour, two, little)] == [320, 448, 320]
     assert [found["bootstrap.hours"] for found in (hour, two)] == [24, 48]
+    assert [found["training.epochs"] for found in (hour, two, little)] == [90, 140, 140]
 
 
 def test_two_minutes_on_one_core_are_one_on_two() -> None:
@@ -314,6 +315,8 @@ def said(choices: list[Choice], setting: str) -> Any:
         (["--bootstrap.hours=0"], 0, 60, None),
         (["--training.init=other"], 0, 60, None),
         (["--training.init=other", "--bootstrap.how=mix", "--bootstrap.hours=3"], 3, 60, 0.5),
+        (["--bootstrap.how=mix", "--bootstrap.hours=3"], 3, 60, None),  # no model finds words to splice at
+        (["--bootstrap.how=mix"], 0, 60, None),
     ],
 )
 def test_what_the_recipe_says_of_its_beginning_decides_about_the_rest(
@@ -337,6 +340,34 @@ def test_what_the_recipe_says_of_its_beginning_decides_about_the_rest(
         choices, lambda chosen: load_recipe(tmp_path, environment={}, options=options, chosen=chosen)
     )
     assert found.bootstrap.hours == hours
+
+
+@pytest.mark.parametrize(
+    ("speech", "options", "lang"),
+    [
+        (replace(DIGITS, lang="cs"), ["--bootstrap.hours=0.5", "--bootstrap.how=mix"], "cs"),
+        (replace(DIGITS, lang="cs"), ["--bootstrap.hours=0.5"], "cs"),
+        (replace(OCEAN, lang="cs"), ["--bootstrap.lang=de"], "de"),
+        (replace(OCEAN, lang=""), ["--bootstrap.lang=de"], "de"),
+        (replace(OCEAN, lang=""), ["--bootstrap.hours=6"], ""),
+    ],
+)
+def test_synthetic_speech_is_in_the_language_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech: Speech, options: list[str], lang: str
+) -> None:
+    monkeypatch.setattr("asr_lstm.defaults.measure_speech", lambda *_: speech)
+    monkeypatch.setattr("asr_lstm.defaults._why_mute", lambda _: "")
+    (tmp_path / "recipe.yaml").write_text("name: mine\nminutes: 60\ncorpus: {prepare: a.b}\n")
+    open_recipe = load_recipe(tmp_path, environment={}, options=options, chosen=LEFT_OPEN)
+    if not lang:
+        with pytest.raises(ConfigError, match=r"give bootstrap\.lang"):
+            choose_settings(tmp_path, open_recipe)
+        return
+    choices, _ = choose_settings(tmp_path, open_recipe)
+    found = settle(
+        choices, lambda chosen: load_recipe(tmp_path, environment={}, options=options, chosen=chosen)
+    )
+    assert (found.bootstrap.lang, found.bootstrap.hours > 0) == (lang, True)
 
 
 def test_a_dictionary_takes_the_place_of_the_language(

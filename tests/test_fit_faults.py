@@ -56,6 +56,30 @@ def test_data_that_go_bad_end_a_run_which_goes_on_once_they_are_mended(
     assert stage.run(tmp_path, stage.recipe()).resumed == 1
 
 
+@pytest.mark.parametrize("epoch", [2, 3], ids=["in between", "at the end"])
+def test_a_dev_set_that_goes_bad_is_not_what_an_epoch_is_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    whole = stage.run(tmp_path / "whole", stage.recipe(average=0.5))
+    sound, own = stage.pulses, {row.id for row in stage.utterances(10, seed=2)}
+    heard: list[str] = []
+
+    def disk_fails(utterance: Utterance) -> np.ndarray:
+        heard.extend([utterance.id] if utterance.id in own else [])
+        # What can still be read is what was always right, so that the rates would be better than they are.
+        if len(heard) > 10 * (epoch - 1) + 2:
+            raise AudioError(f"{utterance.path}: no such file")
+        return sound(utterance)
+
+    monkeypatch.setattr(stage, "pulses", disk_fails)
+    with pytest.raises(DataError, match="of 10 utterances cannot be read any more"):
+        stage.run(tmp_path / "mended", stage.recipe(average=0.5))
+    monkeypatch.setattr(stage, "pulses", sound)
+    mended = stage.run(tmp_path / "mended", stage.recipe(average=0.5))
+    assert (mended.resumed, mended.best_dev_wer) == (1, whole.best_dev_wer)
+    assert stage.same(tmp_path / "mended", tmp_path / "whole")
+
+
 def test_a_run_of_updates_that_are_not_finite_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,15 @@ def test_what_is_no_input_of_the_model_is_refused() -> None:
         load_inputs(frames, row, load=lambda _: np.ones((0, 3)))
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), ValueError("no pickle"), EOFError("short")])
+def test_whatever_a_loader_of_ones_own_says_of_a_bad_file_is_an_error_of_that_file(error: Exception) -> None:
+    def load(_: Utterance) -> np.ndarray:
+        raise error
+
+    with pytest.raises(DataError, match=r"^5\.ink: cannot be loaded \((gone|no pickle|short)\)"):
+        load_inputs(frames_bundle("anything.load"), Utterance(Path("5.ink"), "", 1.0), load=load)
+
+
 def test_the_first_frame_that_holds_no_distribution_is_named() -> None:
     logits = torch.zeros(4, 3)
     assert broken_logits(logits, Path("a.wav")) is None

@@ -83,6 +83,13 @@ def test_what_a_row_leaves_out(tmp_path: Path) -> None:
     )
 
 
+def test_what_further_fields_say_does_not_stand_for_a_field(tmp_path: Path) -> None:
+    row = Utterance(tmp_path / "a.wav", "a", 1.0, extra={"speaker": "ann", "offset": 3.0, "note": 1})
+    write_manifest(tmp_path / "m.jsonl", [row])
+    (found,) = read_manifest(tmp_path / "m.jsonl")
+    assert (found.speaker, found.offset, found.extra) == ("", 0.0, {"note": 1})
+
+
 def test_numbers_may_stand_where_names_are_meant(tmp_path: Path) -> None:
     rows = [ROW | {"id": place, "speaker": place} for place in range(3)]
     utterances = read_manifest(write_rows(tmp_path / "m.jsonl", *rows))

@@ -137,6 +137,7 @@ def test_a_recipe_outside_the_repository_trains_scores_and_is_not_done_twice(
 
     before = modified(exp)
     card = str(exp / "model" / "README.md")
+    assert "(layer dropout 0.1, state dropout 0.1)" in Path(card).read_text()
     assert main(["recipe", "pulses"]) == 0
     after = modified(exp)
     assert {path: time for path, time in after.items() if path != card} == {

@@ -124,7 +124,7 @@ def test_what_units_are_said_to_be_is_not_taken_for_phones(tmp_path: Path) -> No
 
 
 def test_it_needs_a_layer_below_and_something_that_teaches_it() -> None:
-    with pytest.raises(ValueError, match=r"self_conditioning: encoder.layers must be at least 2"):
+    with pytest.raises(ValueError, match=r"^encoder\.self_conditioning: encoder\.layers must be at least 2"):
         EncoderConfig(layers=1, self_conditioning=True)
     corpus = CorpusConfig(prepare="nothing", load="some.load")
     with pytest.raises(ValueError, match=r"needs phones.share or training.intermediate"):

@@ -13,11 +13,13 @@ import torch
 
 from asr_lstm.audio import load_utterance
 from asr_lstm.batching import DataConfig
+from asr_lstm.corpora.folder import prepare_folder
 from asr_lstm.data import AudioCache, SpeechData
 from asr_lstm.errors import AudioError, ConfigError, DataError
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 from asr_lstm.shards import read_member, shard_command
-from asr_lstm.units import CharacterUnits
+from asr_lstm.speech import measure_speech
+from asr_lstm.units import CharacterUnits, Normaliser
 
 RATE = 16000
 
@@ -73,6 +75,37 @@ def test_shards_may_be_moved_and_are_plain_archives_of_pairs(corpus: Path, tmp_p
         names = archive.getnames()
     assert names[:4] == ["00000000.wav", "00000000.json", "00000001.flac", "00000001.json"]
     assert len(names) == 10, "a file from which two rows are cut is stored once"
+
+
+def test_rows_cut_from_one_file_find_it_once_however_they_are_shuffled(corpus: Path, tmp_path: Path) -> None:
+    rows = read_manifest(corpus)
+    cuts = [
+        replace(row, offset=1.0 + number, duration=1.0, id=f"{row.id} {number}")
+        for number in range(6)
+        for row in rows
+        if row.id != "cut"
+    ]
+    write_manifest(tmp_path / "cuts.jsonl", cuts)
+    assert shard_command(manifest=tmp_path / "cuts.jsonl", output=tmp_path / "shards", shard_mib=1) == 0
+    found = read_manifest(tmp_path / "shards" / "cuts.jsonl")
+    assert [row.id for row in found] == [row.id for row in cuts]
+    assert len({row.path for row in found}) == 5
+    for row, original in zip(found[::7], cuts[::7], strict=True):
+        assert np.array_equal(load_utterance(row), load_utterance(original))
+
+
+def test_a_manifest_of_shards_is_prepared_and_measured_like_one_of_files(
+    corpus: Path, tmp_path: Path
+) -> None:
+    shard_command(manifest=corpus, output=tmp_path / "shards", shard_mib=1)
+    manifest = tmp_path / "shards" / "train.jsonl"
+    assert measure_speech(manifest, Normaliser()) == measure_speech(corpus, Normaliser())
+    prepared = prepare_folder(tmp_path / "out", source=manifest, test=0)
+    made = [row for path in prepared.manifests.values() for row in read_manifest(path)]
+    assert {row.id for row in made} == {row.id for row in read_manifest(corpus)}
+    assert all(len(load_utterance(row)) for row in made)
+    with pytest.raises(ConfigError, match="lies in shards already"):
+        shard_command(manifest=manifest, output=tmp_path / "again")
 
 
 def test_what_is_whole_is_not_written_again(corpus: Path, tmp_path: Path) -> None:

@@ -48,5 +48,7 @@ def test_a_digest_sees_a_file_that_an_option_names(tmp_path: Path) -> None:
     table.write_text("path,text\n")
     before = tree_digest([str(table)])
     assert tree_digest([table]) == before != tree_digest([])
+    listed = tree_digest([["a word", str(table)]])
     table.write_text("path,text\na.wav,a\n")
     assert tree_digest([str(table)]) != before
+    assert tree_digest([["a word", str(table)]]) != listed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,25 @@ def test_what_makes_no_sense_is_one_line(
     assert "1 recording cannot be divided" in complaint(capsys, "--manifest", "data/one.jsonl")
     assert "nonsense" in complaint(capsys, "--manifest", manifest, "--nonsense=3")
     assert "also in the training data" in complaint(capsys, "--manifest", manifest, "--dev", manifest)
+    parts = [
+        replace(row, id=f"part of {row.id}", offset=row.duration / 4, duration=row.duration / 2)
+        for row in read_manifest(manifest)
+    ]
+    write_manifest(work / "parts.jsonl", parts)
+    assert "also in the training data" in complaint(capsys, "--manifest", manifest, "--dev", "parts.jsonl")
+
+
+def test_other_parts_of_the_same_recordings_are_worth_a_note(
+    work: Path, synthetic_speech: Samples, synthetic_texts: list[str]
+) -> None:
+    rows = read_manifest(sung(work / "data", synthetic_speech, synthetic_texts[:24]))
+    write_manifest(work / "begin.jsonl", [replace(row, duration=0.5 * row.duration) for row in rows])
+    # The cuts overlap a little, as cuts do.
+    ends = [replace(row, offset=0.4 * row.duration, duration=0.6 * row.duration) for row in rows[:20]]
+    write_manifest(work / "end.jsonl", ends)
+    assert main(["train", "--manifest", "begin.jsonl", "--dev", "end.jsonl", "--minutes", "20", *TINY]) == 0
+    notes = read_results(work / "exp" / "begin" / "results.json").notes
+    assert "dev: 20 of its recordings are also in the training data, as given" in notes
 
 
 def test_recordings_that_are_all_gone_are_named(

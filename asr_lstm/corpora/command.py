@@ -66,9 +66,13 @@ def _parser(corpus: str, prepare: Callable[..., Any]) -> Any:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"asr-lstm prepare {corpus}", exit_on_error=False, allow_abbrev=False)
-    names = set(inspect.signature(prepare).parameters)
+    names = inspect.signature(prepare).parameters
     if "source" in names:
-        parser.add_argument("source", help="the recordings")
+        default = names["source"].default
+        needed = default is inspect.Parameter.empty
+        parser.add_argument(
+            "source", help="the recordings", **({} if needed else {"nargs": "?", "default": default})
+        )
     if "text" in names:
         text: dict[str, Any] = {"nargs": "+", "action": "extend", "type": Path, "required": True}
         parser.add_argument("--text", help="files with a sentence a line or with prose, or manifests", **text)
@@ -76,5 +80,5 @@ def _parser(corpus: str, prepare: Callable[..., Any]) -> Any:
         "--output", type=Path, default=Path("exp", corpus, "manifests"), help="folder for the manifests"
     )
     apart: set[str | int] = {"source", "output", "text", "sentences"}
-    parser.add_function_arguments(prepare, skip=apart & names)
+    parser.add_function_arguments(prepare, skip=apart & set(names))
     return parser

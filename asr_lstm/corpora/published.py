@@ -66,11 +66,14 @@ def find_corpus(archive: Archive, *, source: str | Path, download: bool, data: s
     if not source:
         raise DataError(
             f"no {archive.name} given: say DATA=/path/to/{archive.folder} where it lies, or DOWNLOAD=1 to fetch it "
-            f"({archive.megabytes} MB, {archive.url})"
+            f"({archive.megabytes} MB, {archive.url}); to asr-lstm prepare the path alone, or --download true"
         )
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give that of {archive.name} as DATA, or say DOWNLOAD=1")
+        raise DataError(
+            f"{folder}: no such folder; give that of {archive.name}, or fetch it (DOWNLOAD=1, or --download true of "
+            "asr-lstm prepare)"
+        )
     return folder
 
 

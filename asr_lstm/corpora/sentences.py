@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,6 +81,19 @@ def split_prose(text: str, *, max_characters: int = MAX_CHARACTERS) -> list[str]
         for sentence in _split_paragraph(" ".join(paragraph.split())):
             sentences += _cut(sentence, max_characters)
     return sentences
+
+
+def cut_transcript(transcript: str, *, max_characters: int = MAX_CHARACTERS) -> list[str]:
+    """A transcript in pieces that a voice says in some seconds: at its commas, and between words where it has none.
+
+    What is written without spaces is cut at its commas alone.
+    """
+    pieces = _cut(" ".join(transcript.split()), max_characters)
+    return [
+        line
+        for piece in pieces
+        for line in textwrap.wrap(piece, max_characters, break_long_words=False, break_on_hyphens=False)
+    ]
 
 
 def _split_paragraph(paragraph: str) -> list[str]:

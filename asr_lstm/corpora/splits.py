@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance
@@ -87,9 +88,15 @@ def _given(utterances: Sequence[Utterance], names: Sequence[str], *, dev: float,
     splits = {name: found[name] for name in ("train", "dev", *sorted(found.keys() - {"train", "dev"}))}
     recordings = {utterance.path for utterance in splits["train"]}
     for name in list(splits)[1:]:
-        if shared := {utterance.path for utterance in splits[name]} & recordings:
-            notes.append(f"{name}: {len(shared)} of its recordings are also in the training data, as given")
+        notes += shared_recordings(name, splits[name], recordings)
     return Splits(splits, notes + _rough(splits))
+
+
+def shared_recordings(split: str, utterances: Iterable[Utterance], recordings: Collection[Path]) -> list[str]:
+    """A note where some of a split's utterances are parts of recordings that training hears other parts of."""
+    if shared := {utterance.path for utterance in utterances if utterance.path in recordings}:
+        return [f"{split}: {len(shared)} of its recordings are also in the training data, as given"]
+    return []
 
 
 def _divide(

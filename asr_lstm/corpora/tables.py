@@ -15,6 +15,7 @@ from typing import Any
 from asr_lstm.corpora.rows import Listing, Row, find_file, read_text
 from asr_lstm.corpora.validate import MISSING, UNTRUE_DURATION, Dropped
 from asr_lstm.errors import DataError
+from asr_lstm.shards import SHARD_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,8 @@ class _Reader:
         if record.fault:
             return Dropped(here, self.table, f"{BROKEN_ROW}: {record.fault}")
         name = self._word(record, self.path)
-        path = _locate(self.table.parent, name)
+        sharded = name and SHARD_BYTES in record.cells  # then it is no file, but lies in one
+        path = self.table.parent / name if sharded else _locate(self.table.parent, name)
         identity = self._line(record, self.id) or here
         if path is None:
             reason = (

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from asr_lstm.audio import audio_info, read_audio
 from asr_lstm.errors import AudioError
 from asr_lstm.files import atomic_write
 from asr_lstm.manifest import Utterance
+from asr_lstm.shards import holder, recording_file
 
 log = logging.getLogger(__name__)
 
@@ -152,10 +154,11 @@ def _examine(
         return drop(f"{NOT_UTF8}: a manifest cannot hold its name, its text or what else is said of it")
     if not candidate.text.strip():
         return drop(f"{NO_TEXT}: its transcript is empty or missing")
-    if not candidate.path.is_file():
+    if not os.path.isfile(holder(candidate)):  # Path.is_file raises where a folder above it is forbidden
         return drop(f"{MISSING}: no such file")
     try:
-        seconds = measure(candidate.path)
+        with recording_file(candidate) as path:
+            seconds = measure(path)
     except AudioError as error:
         return drop(f"{UNREADABLE}: {str(error).removeprefix(f'{candidate.path}: ')}")
     available = seconds - candidate.offset

@@ -27,6 +27,7 @@ from asr_lstm.decoding.options import (
     HOTWORDS,
     LEXICON,
     LSTM,
+    NBEST,
     NGRAM,
     RESCORE,
     DecodingConfig,
@@ -38,7 +39,7 @@ from asr_lstm.decoding.spelling import SpelledUnits, spell_units
 from asr_lstm.decoding.tuned import Tuned
 from asr_lstm.decoding.words import word_spans
 from asr_lstm.errors import DataError
-from asr_lstm.units import Units
+from asr_lstm.units import SPACE_SYMBOL, Units
 
 if TYPE_CHECKING:
     from asr_lstm.lm.ngram import NgramModel
@@ -106,6 +107,7 @@ class Decoder:
         search: finds texts.
         vote: finds the text of a draw of dropout.
         draws: of Monte-Carlo dropout; 0 for none.
+        nbest: texts to be shown; `find` may find more, on which confidences rest.
         calibration: of the scores of its words; None where it has none.
     """
 
@@ -114,6 +116,7 @@ class Decoder:
     vote: Searching
     draws: int = 0
     calibration: Calibration | None = None
+    nbest: int = NBEST
 
     def find(self, logits: Sequence[Tensor]) -> list[list[Hypothesis]]:
         """The texts of utterances, each (frames, units); best first, at least one, "" where there is no frame."""
@@ -196,6 +199,10 @@ class Parts:
         path = _given(self.config.lm)
         model = load_ngram(path)
         spelling = spell_units(self.units)
+        if SPACE_SYMBOL in model.words:
+            raise DataError(
+                f"{path}: a model of characters, where words are asked for; train one without --tokens characters"
+            )
         if not any(spelling.can_write(word) for word in model.words if word not in SPECIAL_WORDS):
             shown = ", ".join(map(repr, [word for word in model.words if word not in SPECIAL_WORDS][:3]))
             raise DataError(
@@ -223,7 +230,12 @@ class Parts:
         from asr_lstm.lm.neural.bundle import load_neural
         from asr_lstm.lm.neural.scores import NeuralScorer
 
-        return NeuralScorer(load_neural(_given(self.config.rescore)))
+        path = _given(self.config.rescore)
+        lm = load_neural(path)
+        try:
+            return NeuralScorer(lm, cast(SpelledUnits, self.units))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
     @cached_property
     def words(self) -> list[str]:
@@ -266,11 +278,13 @@ def make_decoder(name: str, parts: Parts, tuned: Tuned) -> Decoder:
         return Decoder(name, greedy, greedy, draws, calibration)
     weights = beam_weights(name, config, tuned)
     second = weights.pop("lstm_weight")
-    beam = parts.beam(name).with_config(beam=config.beam, nbest=config.nbest, unit_alpha=second, **weights)
+    # Calibrated confidences rest on so many texts, however few are to be shown.
+    nbest = max(config.nbest, NBEST) if calibration else config.nbest
+    beam = parts.beam(name).with_config(beam=config.beam, nbest=nbest, unit_alpha=second, **weights)
     search: Searching = beam
     if RESCORE in kinds:
         search = Rescored(beam, parts.sentence_scorer, second)
-    return Decoder(name, search, beam.with_config(nbest=1), draws, calibration)
+    return Decoder(name, search, beam.with_config(nbest=1), draws, calibration, config.nbest)
 
 
 def beam_weights(name: str, config: DecodingConfig, tuned: Tuned) -> dict[str, float]:

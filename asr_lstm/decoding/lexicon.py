@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -12,6 +13,8 @@ from asr_lstm.decoding.trie import Trie, build_trie
 from asr_lstm.errors import DataError
 from asr_lstm.units import Units
 
+log = logging.getLogger(__name__)
+
 _NAMED = 5  # words that an error shows
 _COMMENTS = (";;;", "#")
 _VARIANT = re.compile(r"\(\d+\)$")  # the second pronunciation of a word in the CMU dictionary: read(2)
@@ -20,7 +23,8 @@ _VARIANT = re.compile(r"\(\d+\)$")  # the second pronunciation of a word in the 
 def read_lexicon(path: str | Path) -> list[str]:
     """The words of a file, each once: the first field of each line.
 
-    A list of words will do, and so will a dictionary of pronunciations such as CMU's, which are passed over.
+    A list of words will do, and so will a dictionary of pronunciations such as CMU's, which are passed over. That
+    this is done is logged, since it would be a mistake of a list of phrases.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, or holds no word.
@@ -31,10 +35,15 @@ def read_lexicon(path: str | Path) -> list[str]:
         raise DataError(f"{path}: cannot read the lexicon ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a lexicon: it is not UTF-8 text") from error
-    fields = (line.split(maxsplit=1)[0] for line in lines if line.strip() and not line.startswith(_COMMENTS))
-    words = list(dict.fromkeys(_VARIANT.sub("", field) for field in fields))
+    rows = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith(_COMMENTS)]
+    words = list(dict.fromkeys(_VARIANT.sub("", row[0]) for row in rows))
     if not words:
         raise DataError(f"{path}: the lexicon is empty; give one word a line")
+    if longer := [" ".join(row) for row in rows if len(row) > 1]:
+        text = (
+            "%s: of %d lines, such as %r, only the first word is taken: the rest is read as its pronunciation"
+        )
+        log.info(text, path, len(longer), longer[0])
     return words
 
 

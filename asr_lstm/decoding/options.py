@@ -25,7 +25,8 @@ class DecodingConfig:
         lm: an n-gram model of words: an ARPA file, plain or gz, or the binary form.
         lstm: an LSTM language model over the recogniser's own units, asked while searching.
         rescore: an LSTM language model of any units, which orders the texts found anew.
-        lexicon: the only words that may be written: a file with one a line, or a dictionary such as CMU's.
+        lexicon: the only words that may be written: a file with one a line, or a dictionary such as CMU's, whose lines
+            begin with the word.
         hotwords: phrase to weight, as {"New York": 3}; 3 makes it about 20 times as likely.
         beam: texts kept after each frame; more are slower, and seldom better.
         alpha: weight of `lm`; by default what `asr-lstm tune` found for the model, else 0.5.

@@ -36,7 +36,7 @@ def make_tables(
     if (word_model is not None or lexicon is not None) and not spelling.parts_words:
         raise DataError(
             "the units have no space, so that words cannot be told apart; "
-            "use a unit model instead of a word model or a lexicon"
+            "take a language model of its characters (--lstm) instead of one of words or a lexicon"
         )
     if lexicon is not None:
         trie = lexicon_trie(lexicon, units, spelling, word_model)

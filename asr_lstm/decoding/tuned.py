@@ -34,10 +34,13 @@ class Tuned:
         return bool(self.weights or self.calibrations)
 
     def weights_of(self, decoder: str) -> Mapping[str, float]:
-        """The weights of a decoder; hotwords and draws of dropout leave those of the others as they are."""
+        """The weights of a decoder; hotwords and draws of dropout leave those of the others as they are.
+
+        Those that were tuned with hotwords, which the weight of a second pass may have been, come first.
+        """
         name = without(decoder, HOTWORDS, DRAWS)
         first_pass = self.weights.get(without(name, RESCORE), {})
-        return {**first_pass, **self.weights.get(name, {})}
+        return {**first_pass, **self.weights.get(name, {}), **self.weights.get(decoder, {})}
 
 
 def save_tuned(folder: str | Path, tuned: Tuned) -> None:

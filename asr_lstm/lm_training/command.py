@@ -9,16 +9,17 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from asr_lstm.bundle import load_bundle
+from asr_lstm.config import RECIPE_NAME
 from asr_lstm.decoding.spelling import SpelledUnits
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.evaluate import device_name
 from asr_lstm.files import atomic_write
-from asr_lstm.lm.neural.bundle import NeuralLM, load_neural, save_neural
+from asr_lstm.lm.neural.bundle import KIND, NeuralLM, load_neural, save_neural
 from asr_lstm.lm.neural.network import LanguageModel, NetworkConfig
 from asr_lstm.lm.neural.pieces import piece_units
 from asr_lstm.lm.neural.scores import Measured, figures, measure, shown
@@ -34,6 +35,8 @@ from asr_lstm.lm.neural.texts import Sentences, Splits, read_splits
 from asr_lstm.lm.text import read_lines
 from asr_lstm.lm_training.config import LMTrainingConfig
 from asr_lstm.lm_training.fit import fit_language_model, machine_settings
+from asr_lstm.lock import folder_lock
+from asr_lstm.model_files import CONFIG_NAME, read_config
 from asr_lstm.report import Results, read_results, write_results
 from asr_lstm.schedule import torch_device
 from asr_lstm.units import Normaliser
@@ -87,10 +90,11 @@ def lstm_train_command(
         The exit code 0.
 
     Raises:
-        ConfigError: settings that make no sense.
+        ConfigError: settings that make no sense, or `output` is the folder of a recogniser or of a run at work.
         DataError: a text that cannot be used, or `output` cannot be written.
         TrainingInterrupted: by Ctrl-C; a checkpoint stands.
     """
+    _check_output(output)
     listener = _recogniser_units(recogniser, units=units, sentences=sentences)
     normaliser = None if sentences == "raw" else Normaliser(casing=casing, punctuation=punctuation)
     if listener is not None:
@@ -103,7 +107,8 @@ def lstm_train_command(
         torch.manual_seed(seed)
         model = LanguageModel(network, units=len(chosen))
     lm = NeuralLM(model, chosen, network, normaliser)
-    found = train_language_model(lm, splits, output=output, training=training, seed=seed)
+    with folder_lock(output):
+        found = train_language_model(lm, splits, output=output, training=training, seed=seed)
     for split, one in found.items():
         for name, value in shown(figures(one, kind=chosen.kind)).items():
             print(f"{split}: {name}: {value}")
@@ -162,6 +167,18 @@ def train_language_model(
         save_neural(output / "model", lm, card=_card(lm, results))
         write_results(output / RESULTS_NAME, results)
     return found
+
+
+def _check_output(output: Path) -> None:
+    """See that a language model takes the place of no recogniser."""
+    kind: Any = KIND
+    if (output / "model" / CONFIG_NAME).exists():
+        config = read_config(output / "model", missing="no language model")
+        kind = config.get("kind") if isinstance(config, dict) else None
+    if kind != KIND or (output / RECIPE_NAME).exists():
+        raise ConfigError(
+            f"output: {output} is the folder of a recogniser; give the language model one of its own"
+        )
 
 
 def _recogniser_units(folder: Path | None, *, units: UnitKind, sentences: Sentences) -> SpelledUnits | None:

@@ -19,6 +19,7 @@ from asr_lstm.preflight.inspection import FEATURES, SAMPLE, SEED, TEXT, Inspecti
 from asr_lstm.preflight.page import expectation_text, inspection_page, sampled_text, split_rows
 from asr_lstm.units import Normaliser
 
+_HEADER = "severity\tfinding\tsplit\tid\tpath\tdetail\n"  # of the table of all places
 _SHOWN = 3  # places of a finding on the console; the page has more, the table all
 _STYLES: dict[Severity, str] = {"serious": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
@@ -56,22 +57,33 @@ def preflight_command(
         raise ConfigError(f"audio: a number of utterances from 0, or all, not {audio}")
     if output.suffix not in (".html", ".htm"):
         raise ConfigError(f"{output}: the page is HTML; name it .html")
+    table = output.with_suffix(".tsv")
+    _check_ours(table)
     inspection = inspect_corpus(manifest, audio=audio, seed=seed, text=text, features=features, speed=speed)
     with atomic_write(output) as file:
         file.write(inspection_page(inspection))
-    write_places(output.with_suffix(".tsv"), inspection.findings)
+    write_places(table, inspection.findings)
     console = Console()
     _show(inspection, console)
-    console.print(
-        f"Page: {output}   All places: {output.with_suffix('.tsv')}", highlight=False, soft_wrap=True
-    )
+    console.print(f"Page: {output}   All places: {table}", highlight=False, soft_wrap=True)
     return 1 if inspection.serious else 0
+
+
+def _check_ours(table: Path) -> None:
+    """See that no other table, such as that of the corpus itself, stands where that of the places will."""
+    try:
+        with table.open("rb") as file:
+            ours = file.readline() == _HEADER.encode()
+    except OSError:  # there is none, or writing will say what is wrong
+        return
+    if not ours:
+        raise ConfigError(f"{table}: stands where the table of all places goes; give the page another name")
 
 
 def write_places(path: Path, findings: Sequence[Finding]) -> None:
     """Write a table of tab-separated severity, finding, split, id, path and detail, a place a line."""
     with atomic_write(path) as file:
-        file.write("severity\tfinding\tsplit\tid\tpath\tdetail\n")
+        file.write(_HEADER)
         for finding in findings:
             for place in finding.places:
                 cells = (finding.severity, finding.title, place.split, place.id, place.path, place.detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _compare(
 
 def _missing(utterances: Sequence[Utterance]) -> dict[Path, FileFacts]:
     """What is known of files that are not audio: which are not there."""
-    paths = {utterance.path for utterance in utterances if not holder(utterance).is_file()}
+    paths = {utterance.path for utterance in utterances if not os.path.isfile(holder(utterance))}
     return {path: FileFacts(error=f"{MISSING}: no such file") for path in paths}
 
 

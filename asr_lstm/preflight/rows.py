@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def _fault(row: Row, facts: FileFacts | None, frames: int) -> tuple[str, str] | 
     """Reason and detail where a row cannot be used."""
     utterance = row.utterance
     if facts is not None and facts.error:
-        return (UNREADABLE if holder(utterance).is_file() else MISSING), facts.error
+        return (UNREADABLE if os.path.isfile(holder(utterance)) else MISSING), facts.error
     if not row.text:
         written = (
             f"{utterance.text!r} is nothing after normalisation"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_lstm.bundle import Bundle, load_bundle
-from asr_lstm.errors import AsrLstmError
+from asr_lstm.errors import READING_ERRORS, AsrLstmError
 from asr_lstm.inference import default_loader
 from asr_lstm.manifest import Utterance
 from asr_lstm.pages import Markup, attributes, escape, joined, paragraph
@@ -112,7 +112,7 @@ class Examples:
         try:
             bundle = self._bundle(utterance)
             hearing = hear(bundle, utterance, load=default_loader(bundle))
-        except (AsrLstmError, OSError) as error:  # OSError: from a recipe's own loader
+        except (AsrLstmError, *READING_ERRORS) as error:
             return self._once(f"No sound and no picture: {said(error, folder=self._source.folder)}")
         parts = [self._fitting(part) for part in _media_parts(hearing, bundle)]
         if not hearing.whole:

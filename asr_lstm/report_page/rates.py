@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_lstm.errors import AsrLstmError
+from asr_lstm.errors import READING_ERRORS
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.pages import Markup, bar_chart, details, joined, paragraph, table
 from asr_lstm.pages.axes import number
@@ -135,7 +135,7 @@ def level_rates(data: SplitData, *, load: Loader | None, rate: int, seed: int) -
     for index in chosen:
         try:
             levels[:, index] = signal_levels(load(_beginning(data.utterances[index])), rate=rate)
-        except AsrLstmError as error:
+        except READING_ERRORS as error:
             failures.append(str(error))
     read = len(chosen) - len(failures)
     if not read:

@@ -44,6 +44,19 @@ def test_options_are_those_of_the_corpus(source: Path, capsys: pytest.CaptureFix
     }
 
 
+def test_a_corpus_that_can_be_fetched_needs_no_source(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(
+        "asr_lstm.corpora.yesno.find_corpus", lambda *_, **options: asked.update(options) or source
+    )
+    with pytest.raises(DataError):  # there is none of yesno's recordings
+        prepare_command(["yesno", "--download", "true", "--data", "there"])
+    assert (asked["download"], asked["source"], str(asked["data"])) == (True, "", "there")
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="--download true"):
+        prepare_command(["yesno"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

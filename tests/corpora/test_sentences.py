@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from asr_lstm.corpora.sentences import as_spoken, is_prose, read_sentences, speakable, split_prose
+from asr_lstm.corpora.sentences import (
+    as_spoken,
+    cut_transcript,
+    is_prose,
+    read_sentences,
+    speakable,
+    split_prose,
+)
 from asr_lstm.errors import DataError
 from asr_lstm.manifest import Utterance, write_manifest
 
@@ -54,6 +61,17 @@ def test_long_sentences_are_cut_at_clauses_into_as_few_pieces_as_fit() -> None:
     assert pieces == [" ".join(clauses[0:2]), " ".join(clauses[2:4]), " ".join(clauses[4:6]), clauses[6]]
     assert split_prose("x" * 200, max_characters=70) == ["x" * 200]  # nowhere to cut
     assert split_prose("因为、所以、但是、" * 3, max_characters=10) == ["因为、所以、但是、"] * 3
+
+
+def test_a_long_transcript_is_cut_between_words_where_it_has_no_clauses() -> None:
+    words = " ".join(["word"] * 40)
+    pieces = cut_transcript(words, max_characters=50)
+    assert " ".join(pieces) == words
+    assert [len(piece) for piece in pieces] == [49] * 4
+    assert cut_transcript("one two,  three", max_characters=9) == ["one two,", "three"]
+    assert cut_transcript("one two, three") == ["one two, three"]
+    assert cut_transcript("字" * 200, max_characters=70) == ["字" * 200]
+    assert cut_transcript(" ") == []
 
 
 def test_what_its_letters_do_not_tell_is_left_out() -> None:

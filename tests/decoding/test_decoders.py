@@ -86,6 +86,18 @@ def test_all_decoders_that_are_asked_for(lm: Path, words: Path) -> None:
     assert [len(decoder.find([row])[0]) for decoder in decoders[:2]] == [1, 4]
 
 
+def test_calibrated_confidences_do_not_depend_on_how_many_texts_are_shown() -> None:
+    tuned = Tuned(calibrations={"beam": Calibration((0.5, 2.0), -0.3)})
+    row = logits_of("ab b", sure=1.0)
+    sure = []
+    for nbest in (1, 10):
+        decoder = make_decoder("beam", Parts(beam(nbest=nbest), UNITS), tuned)
+        found = decoder.find([row])[0]
+        sure.append(decoder.confidences(decoder.word_scores(found)))
+        assert decoder.nbest == nbest
+    assert sure[0] == sure[1]
+
+
 def test_words_that_cannot_be_spelled_are_left_out_and_named(
     words: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,7 +107,9 @@ def test_words_that_cannot_be_spelled_are_left_out_and_named(
     assert record.getMessage() == (f"{words}: 2 words that the units cannot spell are left out: 'xyz', 'q'")
 
 
-@pytest.mark.parametrize("kind", ["lexicon", "lm", "missing lm", "broken lm", "empty lexicon"])
+@pytest.mark.parametrize(
+    "kind", ["lexicon", "lm", "missing lm", "broken lm", "empty lexicon", "characters lm"]
+)
 def test_files_that_do_not_fit_are_one_line_that_names_them(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file.arpa"
     name = kind.split()[-1]
@@ -103,6 +117,8 @@ def test_files_that_do_not_fit_are_one_line_that_names_them(kind: str, tmp_path:
         path.write_text("xyz\nq\n")
     elif kind == "lm":
         save_ngram(path, train_ngram(["XYZ QQ", "QQ"], order=2))
+    elif kind == "characters lm":
+        save_ngram(path, train_ngram(["a b <space> c a"], order=2))
     elif kind == "broken lm":
         save_ngram(path, train_ngram(["ab ca"], order=2))
         path.write_text("\n".join(path.read_text().splitlines()[:-3]))

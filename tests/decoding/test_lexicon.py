@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from asr_lstm.units import CharacterUnits
 UNITS = CharacterUnits([" ", "'", "a", "b"])
 
 
-def test_a_list_of_words_and_a_dictionary(tmp_path: Path) -> None:
+def test_a_list_of_words_and_a_dictionary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "words"
     path.write_text(
         ";;; comment\n# another\nREAD  R EH D\nread(2) R IY D\n\nREAD\na.b. AH B\n(paren P\n",
         encoding="utf-8",
     )
-    assert read_lexicon(path) == ["READ", "read", "a.b.", "(paren"]
+    with caplog.at_level(logging.INFO, logger="asr_lstm"):
+        assert read_lexicon(path) == ["READ", "read", "a.b.", "(paren"]
+    assert "of 4 lines, such as 'READ R EH D', only the first word is taken" in caplog.text
 
 
 def test_words_are_normalised_as_the_units_say() -> None:

@@ -12,6 +12,7 @@ TUNED = Tuned(
     weights={
         "beam+ngram": {"alpha": 0.7, "beta": -0.5},
         "beam+ngram+rescore": {"lstm_weight": 0.3},
+        "beam+hotwords+rescore": {"lstm_weight": 0.9},
         "beam+ngram+lstm": {"alpha": 0.4, "beta": -0.5, "lstm_weight": 0.2},
     },
     calibrations={"greedy": Calibration((1.5,), -0.25), "beam+ngram": Calibration((0.5, 2.0), 0.0)},
@@ -39,6 +40,7 @@ def test_nothing_tuned_leaves_no_file(tmp_path: Path) -> None:
         ("beam+ngram+hotwords+mc", {"alpha": 0.7, "beta": -0.5}),
         ("beam+ngram+rescore", {"alpha": 0.7, "beta": -0.5, "lstm_weight": 0.3}),
         ("beam+ngram+hotwords+rescore", {"alpha": 0.7, "beta": -0.5, "lstm_weight": 0.3}),
+        ("beam+hotwords+rescore", {"lstm_weight": 0.9}),
         ("beam+ngram+lstm", {"alpha": 0.4, "beta": -0.5, "lstm_weight": 0.2}),
         ("beam+lexicon+ngram", {}),
         ("beam", {}),

@@ -98,6 +98,12 @@ def test_states_are_kept_by_prefix(random_lm: RandomLM) -> None:
             torch.testing.assert_close(row, expected[columns], rtol=1e-4, atol=1e-4)
 
 
+def test_characters_that_a_second_pass_lacks_are_told_before_it(random_lm: RandomLM) -> None:
+    NeuralScorer(random_lm("abc"), CharacterUnits(["a", "b"]))
+    with pytest.raises(DataError, match="has no 'c'"):
+        NeuralScorer(random_lm("ab"), CharacterUnits(["a", "b", "c"]))
+
+
 def test_rescoring_all_texts_is_as_good_as_searching_with_it(random_lm: RandomLM) -> None:
     lm = random_lm("ab")
     units = CharacterUnits(["a", "b"])  # no space: each text has one spelling

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from asr_lstm.lm_training.command import lstm_train_command
 from asr_lstm.lm_training.config import LMTrainingConfig
 from asr_lstm.lm_training.stretches import FORGETTING, Position, Round, Stretches
 from asr_lstm.lm_training.task import LanguageTraining
+from asr_lstm.lock import folder_lock
 from asr_lstm.schedule import learning_rate_share
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,6 +247,22 @@ def test_words_and_what_others_compare_with(text: Path, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
     assert metrics["test"]["words"] == len((tmp_path / "out" / "texts" / "test.txt").read_text().split())
     assert metrics["dev"]["unknown words"] > 0
+
+
+def test_a_language_model_takes_the_place_of_no_recogniser(
+    text: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "mine" / "model")
+    before = sorted((path, path.read_bytes()) for path in (tmp_path / "mine").rglob("*") if path.is_file())
+    with pytest.raises(ConfigError, match=r"output: .* is the folder of a recogniser"):
+        train(text, tmp_path / "mine")
+    assert before == sorted((path, path.read_bytes()) for path, _ in before)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.yaml").touch()
+    with pytest.raises(ConfigError, match=r"output: .* is the folder of a recogniser"):
+        train(text, tmp_path / "begun")
+    with folder_lock(tmp_path / "out"), pytest.raises(ConfigError, match="is at work there"):
+        train(text, tmp_path / "out")
 
 
 def test_the_units_of_a_recogniser(

@@ -53,6 +53,17 @@ def test_a_sound_corpus_exits_with_nought(corpus: Path, capsys: pytest.CaptureFi
     assert page.with_suffix(".tsv").read_text(encoding="utf-8").count("\n") == 1
 
 
+def test_a_table_of_the_corpus_is_not_overwritten(corpus: Path) -> None:
+    table = corpus / "train.tsv"
+    table.write_text("path\ttext\n")
+    with pytest.raises(ConfigError, match=r"train\.tsv: stands where the table of all places goes"):
+        preflight_command(manifest=[corpus], output=corpus / "train.html")
+    assert table.read_text() == "path\ttext\n"
+    assert not (corpus / "train.html").exists()
+    for _ in range(2):  # one of an earlier preflight may go
+        assert preflight_command(manifest=[corpus], output=corpus / "page.html") == 0
+
+
 def test_serious_findings_exit_with_one_and_stand_in_console_page_and_table(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,14 +22,19 @@ class NeuralUnits:
     Units that only the language model has are passed over; their probability is not shared out.
 
     Args:
-        lm: of characters or word pieces.
-        units: the recogniser's.
+        lm: of characters.
+        units: the recogniser's, characters too.
 
     Raises:
-        DataError: the language model is of words, or lacks some of the units.
+        DataError: either is of other units, or the language model lacks some of the recogniser's.
     """
 
     def __init__(self, lm: NeuralLM, units: SpelledUnits) -> None:
+        if units.kind != "characters":
+            raise DataError(
+                f"only a recogniser of characters asks an LSTM while it searches, this one is of {units.kind}; say "
+                "--rescore instead of --lstm"
+            )
         numbers = {symbol: number for number, symbol in enumerate(lm.units.symbols, start=1)}
         lacking = [repr(symbol) for symbol in units.symbols if symbol not in numbers]
         if lm.units.kind != units.kind or lacking:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr_lstm.decoding.spelling import SpelledUnits
 from asr_lstm.errors import DataError
 from asr_lstm.lm.neural.bundle import NeuralLM
 from asr_lstm.lm.neural.network import LanguageModel
@@ -83,17 +84,23 @@ class NeuralScorer:
 
     Args:
         lm: the model; each text is normalised as its own texts were.
+        units: of the recogniser whose texts they are, to see at once that the model has its characters.
 
     Raises:
-        DataError: when called, a character that the model lacks.
+        DataError: the model lacks a character that the recogniser writes.
     """
 
-    def __init__(self, lm: NeuralLM) -> None:
+    def __init__(self, lm: NeuralLM, units: SpelledUnits | None = None) -> None:
         self._lm = lm
+        if units is not None and units.kind == "characters":
+            self._encode("".join(units.symbols))
+
+    def _encode(self, text: str) -> Ids:
+        return self._lm.units.encode(" ".join(self._lm.normalise(text).split("\n")))
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
         """One log-probability for each text."""
-        ids = [self._lm.units.encode(" ".join(self._lm.normalise(text).split("\n"))) for text in texts]
+        ids = [self._encode(text) for text in texts]
         return [float(scores.sum(dtype=torch.float64)) for scores in score_lines(self._lm.model, ids)]
 
 
