@@ -124,7 +124,7 @@ def bootstrap_recipe(recipe: Recipe) -> Recipe:
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             max_minutes=config.max_minutes,
-            dropout_rise=0.0,  # there is little of it
+            dropout_epochs=0,  # there is little of it
             errors=0.0,  # what it knows by then is too little
             consistency=0.0,  # with a new voice each minute a second view is not worth its time
         ),

@@ -456,8 +456,8 @@ def model_settings(recipe: Recipe) -> dict[str, Any]:
         del sections["units"]["size"]
     if not recipe.training.errors:
         del training["errors"], training["errors_from"]
-    if not recipe.training.dropout_rise:
-        del training["dropout_rise"]
+    if not recipe.training.dropout_epochs:
+        del training["dropout_epochs"]
     return sections
 
 

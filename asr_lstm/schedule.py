@@ -54,9 +54,9 @@ class TrainingConfig:
         average_best: so many of the best epochs are averaged at the end, if that is no worse on dev.
         max_minutes: of training, the judging on dev included; the schedule is planned to end on time, from the
             measured speed. 0 for as long as the epochs take; they remain the most.
-        dropout_rise: share of all updates over which dropout of every kind rises from none to the encoder's rates;
-            0 for these from the first update on. What hardly knows anything has nothing learned by heart. Zoneout
-            does not rise.
+        dropout_epochs: over so many epochs dropout of every kind rises from none to the encoder's rates, a step each
+            epoch; 0 for these from the first update on. What was heard a few times is not yet learned by heart, so
+            that it is epochs that count, whether there is time for more or not. Zoneout does not rise.
         errors: share of the last layer's loss that is, towards the end, the errors which its text may be expected to
             have, such as 0.9; the rest is CTC. 0 for CTC alone.
         errors_from: share of all updates after which they count: a model has to know much by then.
@@ -88,7 +88,7 @@ class TrainingConfig:
     average: float = 0.0
     average_best: int = 1
     max_minutes: float = 0.0
-    dropout_rise: float = 0.0
+    dropout_epochs: int = 0
     errors: float = 0.0
     errors_from: float = 0.8
     intermediate: float = 0.0
@@ -109,10 +109,10 @@ class TrainingConfig:
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be above 0, not {getattr(self, name)}")
-        for name in ("final_share", "warmup", "tolerate_share", "dropout_rise", "errors"):
+        for name in ("final_share", "warmup", "tolerate_share", "errors"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must lie in 0 .. 1, not {getattr(self, name)}")
-        for name in ("weight_decay", "checkpoint_minutes", "max_minutes", "consistency"):
+        for name in ("weight_decay", "checkpoint_minutes", "max_minutes", "consistency", "dropout_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be below 0, but is {getattr(self, name)}")
         for name in ("average", "errors_from", "intermediate"):
@@ -165,18 +165,17 @@ def learning_rate_share(update: int, *, total: int, warmup: float, final_share: 
     return final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def dropout_share(update: int, *, total: int, rise: float) -> float:
-    """Share of the dropout rates at an update: a linear rise from none.
+def dropout_share(epoch: int, *, rise: int) -> float:
+    """Share of the dropout rates in an epoch: a linear rise from none.
 
     That dropout should grow as training goes on is Morerio et al. 2017, "Curriculum Dropout" (arXiv 1703.06229), who
     let it approach its rate exponentially (equation 4).
 
     Args:
-        update: from 0.
-        total: updates of the whole run.
-        rise: share of the run in which it rises; 0 for none.
+        epoch: from 0.
+        rise: epochs in which it rises; 0 for none.
     """
-    return min(1.0, update / (rise * total)) if rise else 1.0
+    return min(1.0, epoch / rise) if rise else 1.0
 
 
 # Tells the seeds of batches from those of utterances (`asr_lstm.batching.draw_seed`).

@@ -123,9 +123,8 @@ class CTCTraining(lightning.LightningModule):
 
     def _learn(self, batch: Batch) -> None:
         config = self.config
-        if config.dropout_rise:
-            rise = config.dropout_rise
-            scale_dropout(self.model, dropout_share(self.global_step, total=self.total_updates, rise=rise))
+        if rise := config.dropout_epochs:
+            scale_dropout(self.model, dropout_share(self._data.sampler.epoch, rise=rise))
         losses = training_losses(
             self.model,
             batch,

@@ -198,10 +198,10 @@ def test_what_the_first_training_has_otherwise() -> None:
     hasty = replace(settings, bootstrap=replace(settings.bootstrap, max_minutes=2.0))
     assert bootstrap_recipe(hasty).training.max_minutes == 2  # and not the minutes of the recordings
     late = replace(
-        settings, training=replace(settings.training, errors=0.9, dropout_rise=1.0, consistency=0.2)
+        settings, training=replace(settings.training, errors=0.9, dropout_epochs=9, consistency=0.2)
     )
     first_of_late = bootstrap_recipe(late).training
-    assert (first_of_late.errors, first_of_late.dropout_rise, first_of_late.consistency) == (0, 0, 0)
+    assert (first_of_late.errors, first_of_late.dropout_epochs, first_of_late.consistency) == (0, 0, 0)
     sharded = replace(settings, data=DataConfig(shards_at_once=4))
     assert bootstrap_recipe(sharded).data.shards_at_once == 0  # synthetic speech lies in none
 

@@ -52,7 +52,7 @@ def test_seeds_of_steps_are_all_their_own() -> None:
         *((name, 0) for name in ("accumulate", "devices", "num_nodes", "stop_after_nonfinite")),
         ("max_minutes", -1.0),
         ("checkpoint_minutes", -1.0),
-        ("dropout_rise", 1.1),
+        ("dropout_epochs", -1),
         ("errors", 1.1),
         ("errors_from", -0.1),
         ("errors_from", 1.0),
@@ -67,9 +67,9 @@ def test_settings_out_of_range_are_named(name: str, value: float) -> None:
 
 
 def test_dropout_rises_linearly_and_then_stays() -> None:
-    shares = [dropout_share(update, total=100, rise=0.5) for update in (0, 10, 25, 50, 99)]
+    shares = [dropout_share(epoch, rise=50) for epoch in (0, 10, 25, 50, 99)]
     assert shares == [0, 0.2, 0.5, 1, 1]
-    assert dropout_share(0, total=100, rise=0) == 1
+    assert dropout_share(0, rise=0) == 1
 
 
 def test_dropout_is_seeded_as_torch_seeds_it() -> None:

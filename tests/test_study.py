@@ -243,4 +243,4 @@ def test_the_studies_of_dropout_are_recipes(name: str) -> None:
     ]
     for variant in loaded.variants:  # all by the same loss, and at their rates from the first update on
         training = load_recipe(loaded.recipe, environment={}, options=loaded.arguments(variant)).training
-        assert (training.dropout_rise, training.errors) == (0, 0)
+        assert (training.dropout_epochs, training.errors) == (0, 0)

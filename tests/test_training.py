@@ -209,16 +209,14 @@ class Shares(Callback):
 
 def test_dropout_rises_from_none_to_its_rates() -> None:
     plain = small.train(*small.make()).losses
-    task, data = small.make(dropout=0.3, dropout_rise=0.5)
+    task, data = small.make(dropout=0.3, dropout_epochs=2)
     task.model.spec_augment = None  # as without dropout
     shares = Shares()
     rising = small.train(task, data, shares).losses
-    assert rising[0] == plain[0]
-    assert rising[1:] != plain[1:]
-    half = task.total_updates / 2
-    assert [share for (share,) in shares.values] == pytest.approx(
-        [min(1.0, update / half) for update in range(task.total_updates)]
-    )
+    first = data.sampler.updates(0)
+    assert rising[:first] == plain[:first]
+    assert rising[first:] != plain[first:]
+    assert [share for (share,) in shares.values] == [0.0] * first + [0.5] * (task.total_updates - first)
 
 
 def test_expected_errors_count_from_their_share_of_the_updates_on() -> None:
