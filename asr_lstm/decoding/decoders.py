@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -218,11 +219,8 @@ class Parts:
         from asr_lstm.lm.neural.fusion import NeuralUnits
 
         path = _given(self.config.lstm)
-        lm = load_neural(path)
-        try:
-            return NeuralUnits(lm, cast(SpelledUnits, self.units))
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+        with _naming(path):
+            return NeuralUnits(load_neural(path), cast(SpelledUnits, self.units))
 
     @cached_property
     def sentence_scorer(self) -> SentenceScorer:
@@ -231,11 +229,8 @@ class Parts:
         from asr_lstm.lm.neural.scores import NeuralScorer
 
         path = _given(self.config.rescore)
-        lm = load_neural(path)
-        try:
-            return NeuralScorer(lm, cast(SpelledUnits, self.units))
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+        with _naming(path):
+            return NeuralScorer(load_neural(path), cast(SpelledUnits, self.units))
 
     @cached_property
     def words(self) -> list[str]:
@@ -299,6 +294,15 @@ def beam_weights(name: str, config: DecodingConfig, tuned: Tuned) -> dict[str, f
         if value is not None and modelled:
             weights[key] = value
     return weights
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What is said of a model's contents, with its name before it; a folder that holds none is named already."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _given(path: Path | None) -> Path:
