@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 
 from asr_lstm.bundle import load_bundle
-from asr_lstm.config import RECIPE_NAME
 from asr_lstm.decoding.spelling import SpelledUnits
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.evaluate import device_name
@@ -43,6 +42,7 @@ from asr_lstm.units import Normaliser
 
 log = logging.getLogger(__name__)
 
+_RECIPE_NAME = "recipe.yaml"  # as `asr_lstm.config` has it, which is not for a language model to import
 # How many word pieces there are by default: few enough to be learned from a megabyte of text.
 PIECES = 1000
 RESULTS_NAME = "results.json"
@@ -175,7 +175,7 @@ def _check_output(output: Path) -> None:
     if (output / "model" / CONFIG_NAME).exists():
         config = read_config(output / "model", missing="no language model")
         kind = config.get("kind") if isinstance(config, dict) else None
-    if kind != KIND or (output / RECIPE_NAME).exists():
+    if kind != KIND or (output / _RECIPE_NAME).exists():
         raise ConfigError(
             f"output: {output} is the folder of a recogniser; give the language model one of its own"
         )
