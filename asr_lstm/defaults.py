@@ -24,8 +24,8 @@ from asr_lstm.speech import Speech, measure_speech
 # Read with these options, a recipe tells what it says itself of what other choices depend on (`_said`).
 LEFT_OPEN = ("--training.device=auto", "--bootstrap.hours=.inf", "--bootstrap.lang=")
 # Hours of speech that a core learns from in a minute of the time that is given, a share of it being spent on synthetic
-# speech: speechocean762 in an hour 1.2 to 1.6 on two cores that multiply in bfloat16 (1.4 on one, run 35), 0.5 on two
-# without AVX-512 (run 28; 0.8 on one, run 33). It only tells seldom from often.
+# speech: speechocean762 in an hour 1.2 to 1.6 on two cores that multiply in bfloat16 (1.4 on one, run 35; 0.7 on two
+# slow ones), 0.5 on two without AVX-512 (run 28; 0.8 on one, run 33). It only tells seldom from often.
 _HOURS_A_MINUTE, _HOURS_A_SLOW_MINUTE = 1.3, 0.6
 # Recordings heard less often than this cannot be learned by heart; up to the second number hardly.
 _FEW_PASSES, _SOME_PASSES, _MANY_PASSES = 4, 12, 30
