@@ -197,15 +197,13 @@ class Checkpointer(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Note how good the epoch was; what was judged on a dev set that went bad is not noted."""
-        if pl_module.fault is not None:
-            if self.average is not None:
-                self.average.swap()
-            self.save(trainer, pl_module)
-            raise pl_module.fault
-        if not self.judge(pl_module, trainer.callback_metrics):
+        if pl_module.fault is None and not self.judge(pl_module, trainer.callback_metrics):
             trainer.should_stop = True
         if self.average is not None:
             self.average.swap()
+        if pl_module.fault is not None:
+            self.save(trainer, pl_module)
+            raise pl_module.fault
         self.state.judging_seconds = time.monotonic() - self._judging_started
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:

@@ -455,8 +455,9 @@ def _bootstrap(
         return [Choice("bootstrap.hours", 0, why)]
     chosen = [
         Choice("bootstrap.hours", hours, "of synthetic speech to learn to align on, worth about ten epochs"),
-        Choice("bootstrap.lang", lang, "as the recordings say"),
     ]
+    if speech.lang and not said.synthetic_lang:
+        chosen.append(Choice("bootstrap.lang", speech.lang, "as the recordings say"))
     if said.apart:
         batch_seconds = 15.0 if hours < _FEW_SYNTHETIC_HOURS else 30.0
         most_minutes = round(_SYNTHETIC_SHARE * minutes, 2)

@@ -69,12 +69,7 @@ def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -
         else:
             failed |= {source: "cannot be read" for source in names if not os.path.isfile(source)}
         places |= _find(path, names)
-    rows = [
-        replace(row, path=member, extra=row.extra | {SHARD_BYTES: place})
-        for row in given
-        if row.path in places
-        for member, place in [places[row.path]]
-    ]
+    rows = [_in_shard(row, *places[row.path]) for row in given if row.path in places]
     if not rows:
         raise DataError(f"{manifest}: not one of its files can be read; check the paths in it")
     write_manifest(output / manifest.name, rows)
@@ -145,6 +140,11 @@ def _find(path: Path, names: Mapping[Path, str]) -> dict[Path, tuple[Path, list[
         places = {member.name: [member.offset_data, member.size] for member in archive}
     members = {source: f"{name}{source.suffix.lower()}" for source, name in names.items()}
     return {source: (path / member, places[member]) for source, member in members.items() if member in places}
+
+
+def _in_shard(row: Utterance, member: Path, place: list[int]) -> Utterance:
+    """A row that finds its recording in an archive."""
+    return replace(row, path=member, extra=row.extra | {SHARD_BYTES: place})
 
 
 @dataclass(frozen=True)

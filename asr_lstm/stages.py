@@ -86,9 +86,9 @@ def tree_digest(values: Iterable[Any]) -> str:
     for value in values:
         if isinstance(value, list | tuple):
             digest.update(tree_digest(value).encode())
-        if not isinstance(value, str | Path) or not value:
+        elif not isinstance(value, str | Path) or not value:
             continue
-        if Path(value).is_dir():
+        elif Path(value).is_dir():
             files, _ = walk_files(Path(value))
             for path in files:
                 digest.update(_file_entry(path, os.path.relpath(path, value)))

@@ -98,9 +98,8 @@ def tune_bundle(
     """
     parts = Parts(replace(decoding, alpha=None, beta=None, lstm_weight=None), bundle.units)
     options: dict[str, Any] = {"load": load, "batch_seconds": batch_seconds, "device": device}
-    for (
-        name
-    ) in decoding.decoders:  # a model that cannot be loaded is told before the network runs over everything
+    # A language model that cannot be loaded is told before the network runs over everything.
+    for name in decoding.decoders:
         make_decoder(name, parts, bundle.tuned)
     said = [bundle.units.normaliser(utterance.text) for utterance in utterances]
     weights, surfaces = dict(bundle.tuned.weights), {}

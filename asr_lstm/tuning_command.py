@@ -50,8 +50,8 @@ def tune_command(
     """
     options = decoding_config(**decoding)
     _check_folds(folds, output)
-    check_writable(model / TUNED_NAME)
     bundle = load_bundle(model)
+    check_writable(model / TUNED_NAME)
     utterances = read_manifest(manifest)
     if folds:
         evaluation = _measure(bundle, utterances, options, folds=folds, paths=(model, manifest, output))

@@ -78,6 +78,13 @@ def experiment(settings: Recipe, folder: Path) -> Experiment:
     return Experiment(settings, folder, load=load, command="test", console=console)
 
 
+def kill_at_the_end(folder: Path) -> None:
+    """Leave an experiment as if it had been killed when its training was nearly done."""
+    for name in ("finished", "ended"):
+        for path in (folder / "checkpoints").glob(f"*/{name}"):
+            path.unlink()
+
+
 def test_training_begins_from_a_model_of_the_training_transcripts(
     tmp_path: Path, manifests: dict[str, Path]
 ) -> None:
@@ -124,9 +131,7 @@ def test_other_settings_do_not_touch_what_an_interrupted_training_began_from(
 ) -> None:
     folder = tmp_path / "exp"
     experiment(recipe(), folder).train(manifests)
-    for name in ("finished", "ended"):
-        for path in (folder / "checkpoints").glob(f"*/{name}"):
-            path.unlink()  # as if it had been killed at the end
+    kill_at_the_end(folder)
     (folder / "stages.json").unlink()
     before = (folder / "bootstrap" / "model" / "model.safetensors").stat().st_mtime_ns
     settings = recipe()
@@ -144,9 +149,7 @@ def test_other_synthetic_speech_does_not_take_the_place_of_what_is_being_learned
 ) -> None:
     folder = tmp_path / "exp"
     experiment(recipe(), folder).train(manifests)
-    for name in ("finished", "ended"):
-        for path in (folder / "bootstrap" / "checkpoints").glob(f"*/{name}"):
-            path.unlink()  # as if it had been killed while it learned from synthetic speech
+    kill_at_the_end(folder / "bootstrap")
     shutil.rmtree(folder / "checkpoints")
     (folder / "stages.json").unlink()
     voices = folder / "bootstrap" / "manifests" / "audio"

@@ -31,6 +31,7 @@ def test_help_names_each_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["transcribe", "--model", "absent", "--format", "docx", "a.wav"], ["docx"]),
         (["evaluate", "--model", "absent", "--manifest", "m.jsonl"], ["absent"]),
         (["evaluate", "--model", "absent"], ["manifest"]),
+        (["tune", "--model", "absent", "--manifest", "m.jsonl"], ["absent", "not a model"]),
     ],
 )
 def test_a_command_that_makes_no_sense_is_one_line_and_exit_2(
@@ -46,6 +47,7 @@ def test_a_command_that_makes_no_sense_is_one_line_and_exit_2(
     assert error.count("\n") == 1
     assert "Traceback" not in error
     assert [part for part in said if part not in error] == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tool_is_the_verb() -> None:

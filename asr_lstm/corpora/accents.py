@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from asr_lstm.corpora.espeak import find_espeak
+from asr_lstm.corpora.espeak import find_espeak, language_files
 from asr_lstm.errors import ConfigError
 
 _CODE = re.compile(r"^language\s+(\S+)", re.MULTILINE)
@@ -57,8 +57,7 @@ def _voices() -> dict[str, list[str]]:
     return {
         path.name.lower(): [code.lower() for code in _CODE.findall(path.read_text(encoding="utf-8"))]
         or [path.name]
-        for path in (data / "lang").rglob("*")
-        if path.is_file()
+        for path in language_files(data)
     }
 
 

@@ -15,7 +15,7 @@ import ctypes
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -97,9 +97,10 @@ class Espeak:
         if voice.variant and voice.variant not in variants:
             raise ConfigError(f"{voice.name}: espeak-ng has no variant {voice.variant!r} in {data}/voices/!v")
         # By the path of its file: by its name espeak-ng reads the files of all voices, a tenth of a second each time.
-        places = (path for path in (data / "lang").rglob("*") if path.name.lower() == voice.language.lower())
-        place = next((str(path.relative_to(data / "lang")) for path in places if path.is_file()), None)
-        name = voice.name if place is None else replace(voice, language=place).name
+        file = next(
+            (path for path in language_files(data) if path.name.lower() == voice.language.lower()), None
+        )
+        name = replace(voice, language=str(file.relative_to(data / "lang"))).name if file else voice.name
         # A bad language returns an error and keeps the previous voice.
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise ConfigError(f"{voice.name}: espeak-ng has no language {voice.language!r}; see {data}/lang")
@@ -145,6 +146,11 @@ class Espeak:
         while pointer.value:
             clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, _IPA).decode())
         return " ".join(clauses)
+
+
+def language_files(data: Path) -> Iterator[Path]:
+    """The files of espeak-ng's languages, each named after its voice; `data` is the folder of its data."""
+    return (path for path in (data / "lang").rglob("*") if path.is_file())
 
 
 def find_espeak() -> tuple[Path, Path]:
