@@ -5,10 +5,15 @@ The interpreter must be asked for before Triton is first imported, which other t
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+import signal
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +21,7 @@ from lstm_reference import by_kernel, converted, leaves, make_arguments, make_in
 from torch import Tensor
 
 from asr_lstm.lstm import kernels
-from asr_lstm.lstm.kernels import triton_layer
+from asr_lstm.lstm.kernels import triton_layer, triton_steps
 from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.triton_layer import Launch
 
@@ -55,9 +60,55 @@ CASES: dict[str, Case] = {
     "at once, more sequences than a tile": Case(
         (), (2, *[1] * 17, 2), launch=Launch(units=32, tile=16, held=True, at_once=True, slices=1)
     ),
-    # As programs do that meet at a barrier, which no interpreter runs: a launch for each step takes its place.
     "weights held by parts": Case(ALL, launch=Launch(units=16, tile=16, held=True, slices=2)),
+    # Eight programs that wait for each other, which the interpreter runs in as many processes.
+    "at a barrier": Case(ALL, launch=Launch(units=16, tile=16, held=True, at_once=True, slices=2)),
 }
+
+
+class Together:
+    """Stands for a kernel: each of its programs runs in a process of its own, all of them at once.
+
+    The interpreter runs programs one after another, so that one which waits for the next would wait forever.
+    """
+
+    seconds = 120  # a process is killed after them: they take four
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Any:
+        return functools.partial(self.launch, grid)
+
+    def launch(self, grid: tuple[int, int, int], *given: Any, **settings: Any) -> None:
+        assert settings["BARRIER"]
+        for tensor in given:
+            if isinstance(tensor, Tensor):
+                tensor.untyped_storage().share_memory_()
+        processes = [
+            self.start(grid, index, given, settings) for index in itertools.product(*map(range, grid))
+        ]
+        ended = [os.waitpid(process, 0)[1] for process in processes]
+        assert not any(ended), ended
+
+    def start(self, grid: tuple[int, int, int], index: tuple[int, int, int], given: Any, settings: Any) -> int:
+        from triton.runtime.interpreter import GridExecutor, interpreter_builder
+
+        process = os.fork()
+        if process:
+            return process
+        signal.alarm(self.seconds)
+        try:
+            set_size, set_index = interpreter_builder.set_grid_dim, interpreter_builder.set_grid_idx
+            interpreter_builder.set_grid_dim = lambda *_: set_size(*grid)
+            interpreter_builder.set_grid_idx = lambda *_: set_index(*index)
+            # Copies from a GPU's memory and back, which would here undo what others wrote meanwhile.
+            GridExecutor._restore_args_dev = lambda *_: None
+            self.kernel[(1, 1, 1)](*given, **settings)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
 
 
 def run_case(case: Case) -> dict[str, Tensor]:
@@ -74,6 +125,9 @@ def run_case(case: Case) -> dict[str, Tensor]:
             patch.setenv("ASR_LSTM_KERNEL", "persistent")
         if case.launch is not None:
             patch.setattr(triton_layer, "choose_launch", lambda call, leaves: case.launch)
+            if case.launch.at_once and case.hidden > case.launch.units:
+                for name in ("forward_steps", "backward_steps"):
+                    patch.setattr(triton_steps, name, Together(getattr(triton_steps, name)))
         outcome = by_kernel(tensors["inputs"], case.lengths, given)
         pull(outcome).backward()
     found = dict(zip(("outputs", "final states", "final cells"), outcome, strict=True))
