@@ -21,8 +21,10 @@ from lstm_reference import by_kernel, converted, leaves, make_arguments, make_in
 from torch import Tensor
 
 from asr_lstm.lstm import kernels
-from asr_lstm.lstm.kernels import triton_layer, triton_steps
+from asr_lstm.lstm.kernels import triton_layer, triton_norm, triton_steps
 from asr_lstm.lstm.kernels.autograd import run_layer
+from asr_lstm.lstm.kernels.call import Call, Leaves, Result
+from asr_lstm.lstm.kernels.loop import CellNorm
 from asr_lstm.lstm.kernels.triton_layer import Launch
 
 MIXED = (2, 4, 1, 4)  # unsorted, with a tie and a single frame
@@ -61,6 +63,11 @@ CASES: dict[str, Case] = {
         (), (2, *[1] * 17, 2), launch=Launch(units=32, tile=16, held=True, at_once=True, slices=1)
     ),
     "weights held by parts": Case(ALL, launch=Launch(units=16, tile=16, held=True, slices=2)),
+    # Normalised inside the cell: two launches a step.
+    "norm": Case(("norm",)),
+    "norm, all that goes with it": Case(("norm", "mask", "states", "candidate", "zoneout")),
+    "norm, coupled": Case(("norm", "coupled", "mask", "zoneout")),
+    "norm, zoneout expected": Case(("norm", "expected", "states"), directions=1),
     # Eight programs that wait for each other, which the interpreter runs in as many processes.
     "at a barrier": Case(ALL, launch=Launch(units=16, tile=16, held=True, at_once=True, slices=2)),
 }
@@ -111,6 +118,15 @@ class Together:
         os._exit(0)
 
 
+def run_triton(
+    call: Call, leaves: Leaves, rows: Tensor, projection: None, norm: CellNorm | None
+) -> Result:
+    """As if on a GPU."""
+    if norm is None:
+        return run_layer(triton_layer, call, leaves, rows)
+    return triton_norm.run_norm(call, leaves, rows, norm)
+
+
 def run_case(case: Case) -> dict[str, Tensor]:
     """Outputs, final states and cells, and the gradients of everything that has one, by name."""
     batch, frames = len(case.lengths), max(case.lengths)
@@ -118,9 +134,7 @@ def run_case(case: Case) -> dict[str, Tensor]:
     given, tensors = leaves(converted(arguments, torch.float))
     tensors["inputs"] = make_inputs(batch, frames).float().requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            kernels, "_run", lambda call, leaves, rows, *_: run_layer(triton_layer, call, leaves, rows)
-        )
+        patch.setattr(kernels, "_run", run_triton)
         if case.persistent:
             patch.setenv("ASR_LSTM_KERNEL", "persistent")
         if case.launch is not None:

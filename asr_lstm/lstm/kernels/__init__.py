@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from asr_lstm.lstm.kernels import dense, native, portable, triton_layer
+from asr_lstm.lstm.kernels import dense, native, portable, triton_layer, triton_norm
 from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.build import switched_off
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
@@ -87,9 +87,12 @@ def _run(
 
     On the CPU the native one runs all but projection and normalisation, in float32; a single step, as of a language
     model, is a product too small to repay packing its weights. On a GPU the dense one, cuDNN's, runs the layer without
-    dropout of its state and variants, and Triton's, in float32, what the native one runs on the CPU. The portable one
-    runs the plain layer, with a state mask or without, in any type on any device. The loop runs everything.
+    dropout of its state and variants, and Triton's, in float32, what the native one runs on the CPU; a second one of
+    Triton's runs normalisation. The portable one runs the plain layer, with a state mask or without, in any type on
+    any device. The loop runs everything.
     """
+    if norm is not None and projection is None and triton_norm.usable(call, leaves):
+        return triton_norm.run_norm(call, leaves, rows, norm)
     if projection is not None or norm is not None:
         return run_loop(call, leaves, rows, projection=projection, norm=norm)
     gate_rows, hidden = leaves.weight_hh.shape[1:]

@@ -212,24 +212,12 @@ def add_looks(sums, enter, forget, output, inside, GATES: tl.constexpr, HIDDEN: 
 
 
 @triton.jit
-def gate_gradients(
-    into_state, into_cell, enter, forget, candidate, output, cell_before, factor, look_enter, look_forget, look_output,
-    GATES: tl.constexpr,
-):  # fmt: skip
-    """From the gradients of state and cell those of the gates, before activation, and of the cell before.
-
-    Also returns the new cell, taken again.
-    """
+def gate_gradients(into_cell, enter, forget, candidate, cell_before, factor, GATES: tl.constexpr):
+    """From the gradient of the new cell those of input gate, forget gate and candidate, before activation."""
     entering = candidate * factor
-    fresh = forget * cell_before + enter * entering
-    tangent = tanh(fresh)
-    into_output = into_state * tangent * output * (1 - output)
-    into_cell += into_state * output * (1 - tangent * tangent) + into_output * look_output
     forgotten = cell_before
     if GATES == 3:
         forgotten -= entering
-    into_forget = into_cell * forgotten * forget * (1 - forget)
     into_enter = into_cell * entering * enter * (1 - enter)
-    into_candidate = into_cell * enter * factor * (1 - candidate * candidate)
-    carried = into_cell * forget + into_enter * look_enter + into_forget * look_forget
-    return into_enter, into_forget, into_candidate, into_output, carried, fresh
+    into_forget = into_cell * forgotten * forget * (1 - forget)
+    return into_enter, into_forget, into_cell * enter * factor * (1 - candidate * candidate)

@@ -82,10 +82,10 @@ def choose_launch(call: Call, leaves: Leaves) -> Launch:
     alone = hidden <= _ALONE
     if call.kind != torch.bfloat16 and not alone:
         return by_one
-    units = _padded(hidden) if alone else _UNITS
+    units = padded(hidden) if alone else _UNITS
     multiprocessors, memory = _chip(leaves.weight_hh.device)
     # A program holds its units' weights from and to all four gates, and the states of a tile while it multiplies them.
-    needed = (4 * units + _HELD_TILE) * _padded(hidden) * call.kind.itemsize
+    needed = (4 * units + _HELD_TILE) * padded(hidden) * call.kind.itemsize
     slices = min(multiprocessors // (directions * -(-hidden // units)), -(-call.plan.batch // _HELD_TILE))
     if slices < 1 or needed > memory:
         return by_one
@@ -104,7 +104,7 @@ def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Re
         buffer[: plan.batch] = 0 if first is None else first.transpose(0, 1)
     begin = states[: plan.batch].transpose(0, 1)
     seen = gates.new_empty(len(rows), directions, hidden)
-    first_rows, last_rows = _edges(plan, directions)
+    first_rows, last_rows = edges(plan, directions)
     seen[first_rows] = (begin if call.mask is None else begin * call.mask).to(kind)
     _run("forward_steps", call, leaves, gates, cells, states, seen)
     outputs = states[plan.batch :]
@@ -138,7 +138,7 @@ def backward(
     grad_weight_hh = torch.stack([grad_gates[:, d].t() @ seen[:, d] for d in range(directions)])
     grad_states = None
     if leaves.states is not None:
-        grad_states = torch.bmm(grad_gates[_edges(call.plan, directions)[0]], weight_hh).float()
+        grad_states = torch.bmm(grad_gates[edges(call.plan, directions)[0]], weight_hh).float()
         grad_states = stayed + (grad_states if call.mask is None else grad_states * call.mask)
     return Gradients(
         (flat @ weight_ih).float() if need_rows else None,
@@ -151,7 +151,7 @@ def backward(
     )
 
 
-def _edges(plan: PackingPlan, directions: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def edges(plan: PackingPlan, directions: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Of rows (rows, directions, ...) the first that each direction meets, and the last: (directions, batch, ...)."""
     edges = torch.stack([plan.sequence[: plan.batch], plan.final])
     direction = torch.arange(directions, device=edges.device)[:, None]
@@ -172,7 +172,7 @@ def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None
     spans = [(0, steps)] if launch.at_once else [(step, step + 1) for step in range(steps)]
     arrivals = torch.zeros(directions, launch.slices, dtype=torch.int32, device=starts.device)
     given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, starts, arrivals)
-    settings = _settings(call, launch, leaves.weight_hh.shape)
+    settings = layer_settings(call, leaves.weight_hh.shape) | _launch_settings(launch, hidden)
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(starts):
         for first, last in spans if bias else reversed(spans):
@@ -180,10 +180,9 @@ def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None
             kernel[grid](*given, first, last, **settings)
 
 
-def _settings(call: Call, launch: Launch, shape: torch.Size) -> dict[str, Any]:
-    """What the steps are given by name."""
+def layer_settings(call: Call, shape: torch.Size) -> dict[str, Any]:
+    """What steps are given by name of a layer whose recurrent weights have that shape, however they are launched."""
     plan, noise, (directions, wide, hidden) = call.plan, call.noise, shape
-    waiting = launch.at_once and hidden > launch.units
     zoneout = 2 if noise.expected else 1
     return {
         "batch": plan.batch,
@@ -201,9 +200,16 @@ def _settings(call: Call, launch: Launch, shape: torch.Size) -> dict[str, Any]:
         "CANDIDATE": noise.candidate > 0,
         "CELL": zoneout if noise.cell else 0,
         "STATE": zoneout if noise.state else 0,
+    }
+
+
+def _launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
+    """What they are given besides."""
+    waiting = launch.at_once and hidden > launch.units
+    return {
         "TILE": launch.tile,
         "UNITS": launch.units,
-        "DEPTH": _padded(hidden) if launch.held else min(_padded(hidden), _DEPTH),
+        "DEPTH": padded(hidden) if launch.held else min(padded(hidden), _DEPTH),
         "HELD": launch.held,
         "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
         "BARRIER": waiting,
@@ -212,7 +218,7 @@ def _settings(call: Call, launch: Launch, shape: torch.Size) -> dict[str, Any]:
     }
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
     """The power of two that Triton's blocks need, of 16 or more as its products do."""
     return max(16, 1 << (size - 1).bit_length())
 

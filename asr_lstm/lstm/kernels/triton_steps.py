@@ -195,10 +195,14 @@ def backward_steps(
             cell_stayed = share_kept(seed, place + stream, unit, cell_below, cell_share, CELL) * into_cell
             into_state -= state_stayed
             into_cell -= cell_stayed
-            into_enter, into_forget, into_candidate, into_output, carried, fresh = gate_gradients(
-                into_state, into_cell, enter, forget, candidate, output, cell_before, factor,
-                look_enter, look_forget, look_output, GATES,
-            )  # fmt: skip
+            fresh = forget * cell_before + enter * candidate * factor
+            tangent = tanh(fresh)
+            into_output = into_state * tangent * output * (1 - output)
+            into_cell += into_state * output * (1 - tangent * tangent) + into_output * look_output
+            into_enter, into_forget, into_candidate = gate_gradients(
+                into_cell, enter, forget, candidate, cell_before, factor, GATES
+            )
+            carried = into_cell * forget + into_enter * look_enter + into_forget * look_forget
             tl.debug_barrier()  # as in `forward_steps`
             put_gates(
                 grad_gates + at, into_enter, into_forget, into_candidate, into_output, inside, GATES, HIDDEN
