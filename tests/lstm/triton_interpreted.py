@@ -21,7 +21,7 @@ from lstm_reference import by_kernel, converted, leaves, make_arguments, make_in
 from torch import Tensor
 
 from asr_lstm.lstm import kernels
-from asr_lstm.lstm.kernels import triton_layer, triton_norm, triton_steps
+from asr_lstm.lstm.kernels import triton_graphs, triton_layer, triton_norm, triton_steps
 from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 from asr_lstm.lstm.kernels.loop import CellNorm
@@ -44,11 +44,15 @@ class Case:
 
 ALL = ("mask", "states", "candidate", "zoneout", "peepholes")
 COUPLED = (*ALL, "coupled")
+REPLAYED = Launch(units=16, tile=32, replayed=True)
 CASES: dict[str, Case] = {
     "step by step": Case(()),
     "step by step, all": Case(ALL),
     "step by step, one direction": Case(("mask", "zoneout"), directions=1),
     "step by step, more sequences than a tile": Case(("mask",), (2, *[1] * 32, 2), directions=1, hidden=16),
+    "replayed": Case((), launch=REPLAYED),
+    "replayed, all": Case(ALL, launch=REPLAYED),
+    "replayed, coupled": Case(COUPLED, launch=REPLAYED),
     # Faster to interpret, and of the same parts:
     "state mask": Case(("mask",), persistent=True),
     "initial states": Case(("states", "mask"), persistent=True),
@@ -98,7 +102,9 @@ class Together:
         ended = [os.waitpid(process, 0)[1] for process in processes]
         assert not any(ended), ended
 
-    def start(self, grid: tuple[int, int, int], index: tuple[int, int, int], given: Any, settings: Any) -> int:
+    def start(
+        self, grid: tuple[int, int, int], index: tuple[int, int, int], given: Any, settings: Any
+    ) -> int:
         from triton.runtime.interpreter import GridExecutor, interpreter_builder
 
         process = os.fork()
@@ -118,9 +124,7 @@ class Together:
         os._exit(0)
 
 
-def run_triton(
-    call: Call, leaves: Leaves, rows: Tensor, projection: None, norm: CellNorm | None
-) -> Result:
+def run_triton(call: Call, leaves: Leaves, rows: Tensor, projection: None, norm: CellNorm | None) -> Result:
     """As if on a GPU."""
     if norm is None:
         return run_layer(triton_layer, call, leaves, rows)
@@ -151,6 +155,7 @@ def run_case(case: Case) -> dict[str, Tensor]:
 
 def main(path: Path) -> None:
     torch.set_num_threads(1)
+    triton_graphs.STEPS = 3  # fewer than the sequences have
     # New memory is then filled with NaN, so that what is read before it is written shows.
     torch.use_deterministic_algorithms(True)
     torch.save({name: run_case(case) for name, case in CASES.items()}, path)

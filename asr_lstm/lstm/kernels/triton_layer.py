@@ -64,6 +64,7 @@ class Launch:
         held: each program reads its weights once a launch, and keeps them.
         at_once: all steps in one launch.
         slices: parts of the batch; 0 for as many as the running sequences have tiles.
+        replayed: launches are recorded and played again; see triton_graphs.py.
     """
 
     units: int
@@ -71,12 +72,14 @@ class Launch:
     held: bool = False
     at_once: bool = False
     slices: int = 0
+    replayed: bool = False
 
 
 def choose_launch(call: Call, leaves: Leaves) -> Launch:
-    """One by one, unless the persistent kernel is asked for and all of its programs run at once."""
-    by_one = Launch(units=_UNITS, tile=_STEP_TILE)
-    if os.environ.get("ASR_LSTM_KERNEL") != "persistent":
+    """One by one, unless another way is asked for; the persistent kernel if all of its programs run at once."""
+    asked = os.environ.get("ASR_LSTM_KERNEL")
+    by_one = Launch(units=_UNITS, tile=_STEP_TILE, replayed=asked == "graphs")
+    if asked != "persistent":
         return by_one
     directions, _, hidden = leaves.weight_hh.shape
     alone = hidden <= _ALONE
@@ -106,7 +109,7 @@ def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Re
     seen = gates.new_empty(len(rows), directions, hidden)
     first_rows, last_rows = edges(plan, directions)
     seen[first_rows] = (begin if call.mask is None else begin * call.mask).to(kind)
-    _run("forward_steps", call, leaves, gates, cells, states, seen)
+    _run("forward", call, leaves, gates, cells, states, seen)
     outputs = states[plan.batch :]
     result = Result(outputs, outputs[last_rows], cells[plan.batch :][last_rows])
     return result, (rows, gates, cells, seen) if keep else ()
@@ -133,7 +136,7 @@ def backward(
         None if peepholes is None else peepholes.new_zeros(directions, call.plan.batch, *peepholes.shape[1:])
     )
     outputs = grad.outputs.contiguous()
-    _run("backward_steps", call, leaves, grad_gates, grad_cells, stayed, looks, outputs, gates, cells)
+    _run("backward", call, leaves, grad_gates, grad_cells, stayed, looks, outputs, gates, cells)
     flat = grad_gates.flatten(1)
     grad_weight_hh = torch.stack([grad_gates[:, d].t() @ seen[:, d] for d in range(directions)])
     grad_states = None
@@ -159,25 +162,34 @@ def edges(plan: PackingPlan, directions: int) -> tuple[tuple[Tensor, Tensor], tu
 
 
 def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
-    """Launch steps, named as in triton_steps.py, over the tensors that they are given first."""
+    """Launch "forward" or "backward" steps over the tensors that those of triton_steps.py are given first."""
     from asr_lstm.lstm.kernels import triton_steps
+    from asr_lstm.lstm.kernels.triton_graphs import replay
 
-    launch, kernel = choose_launch(call, leaves), getattr(triton_steps, name)
+    launch = choose_launch(call, leaves)
     plan, (directions, _, hidden) = call.plan, leaves.weight_hh.shape
     blocks, steps = -(-hidden // launch.units), len(plan.active)
     starts = torch.cat([plan.starts, plan.starts[-1:]]).to(leaves.weight_hh.device, non_blocking=True)
-    bias = () if name == "backward_steps" else (leaves.bias.contiguous(),)
+    bias = () if name == "backward" else (leaves.bias.contiguous(),)
     weights = leaves.weight_hh.to(call.kind).contiguous()
     mask, peepholes = (None if t is None else t.contiguous() for t in (call.mask, leaves.peepholes))
-    spans = [(0, steps)] if launch.at_once else [(step, step + 1) for step in range(steps)]
-    arrivals = torch.zeros(directions, launch.slices, dtype=torch.int32, device=starts.device)
-    given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, starts, arrivals)
+    given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, starts)
     settings = layer_settings(call, leaves.weight_hh.shape) | _launch_settings(launch, hidden)
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(starts):
+        if launch.replayed:
+            grid = (directions, -(-plan.batch // launch.tile), blocks)
+            settings |= {"MASKED": mask is not None, "PEEPHOLES": peepholes is not None}
+            return replay(f"{name}_replayed", given, grid, kind=call.kind, settings=settings)
+        waiting = launch.at_once and hidden > launch.units
+        settings |= {"HELD": launch.held, "BARRIER": waiting}
+        settings["launch_cooperative_grid"] = waiting  # refused where not all programs would run at once
+        kernel = getattr(triton_steps, f"{name}_steps")
+        spans = [(0, steps)] if launch.at_once else [(step, step + 1) for step in range(steps)]
+        arrivals = torch.zeros(directions, launch.slices, dtype=torch.int32, device=starts.device)
         for first, last in spans if bias else reversed(spans):
             grid = (directions, launch.slices or -(-plan.active[first] // launch.tile), blocks)
-            kernel[grid](*given, first, last, **settings)
+            kernel[grid](*given, arrivals, first, last, **settings)
 
 
 def layer_settings(call: Call, shape: torch.Size) -> dict[str, Any]:
@@ -204,16 +216,12 @@ def layer_settings(call: Call, shape: torch.Size) -> dict[str, Any]:
 
 
 def _launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
-    """What they are given besides."""
-    waiting = launch.at_once and hidden > launch.units
+    """What they are given besides, whether launched or replayed."""
     return {
         "TILE": launch.tile,
         "UNITS": launch.units,
         "DEPTH": padded(hidden) if launch.held else min(padded(hidden), _DEPTH),
-        "HELD": launch.held,
         "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-        "BARRIER": waiting,
-        "launch_cooperative_grid": waiting,  # refused where not all programs would run at once
         "num_warps": 8 if launch.held else 4,
     }
 

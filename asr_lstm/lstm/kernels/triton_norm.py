@@ -1,9 +1,9 @@
 """The layer with normalisation inside its cell on a GPU: a product and a launch of triton_norm_steps.py for each step.
 
-Against the loop in torch, whose some thirty operations a step are each a launch, and are recorded for the way back.
-State masks, dropout of the candidate, zoneout and coupled gates go with it, forward and backward, in float32 or under
-torch.autocast with products and gates in bfloat16; sums, means and variances are float32. Normalising the input products
-is left to autograd, as they are all there at once.
+The loop in torch launches some thirty operations a step, and records them for the way back. State masks, dropout of
+the candidate, zoneout and coupled gates go with it, forward and backward, in float32 or under torch.autocast with
+products and gates in bfloat16; sums, means and variances are float32. Normalising the input products is left to
+autograd, as they are all there at once.
 
 For its backward pass it keeps what triton_layer.py keeps; recurrent products are taken again, all in one.
 """

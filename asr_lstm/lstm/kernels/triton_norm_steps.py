@@ -1,8 +1,8 @@
 """A step of an LSTM layer normalised inside its cell, on a GPU, in Triton: all but its product, in one launch.
 
-Imported only where Triton is; kernels/triton_norm.py launches these. To normalise takes all gates of a sequence, so that
-a program serves one sequence of one direction and all units (UNITS, a power of two, holds them), and the product of
-states and weights comes before it in a launch of its own, a batched product of torch's. Equations: lstm/equations.py.
+Imported only where Triton is; kernels/triton_norm.py launches these. To normalise takes all gates of a sequence, so
+that a program serves one sequence of one direction and all units (UNITS, a power of two, holds them), and the product
+of states and weights comes before it, a launch of its own, by torch. Equations: lstm/equations.py.
 
 What they are given, beside what triton_steps.py names:
 
@@ -83,7 +83,9 @@ def forward_norm_step(
     here, goes_on = sequence < active, sequence < going_on
     inside = here[:, None] & (unit < HIDDEN)[None, :]
     row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-    before = offset(row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS), unit, HIDDEN)
+    before = offset(
+        row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS), unit, HIDDEN
+    )
     at, own = offset(row, unit, GATES * HIDDEN), offset(direction * batch + sequence, unit, HIDDEN)
     one = direction + tl.zeros_like(sequence)  # the direction's row of gains
 

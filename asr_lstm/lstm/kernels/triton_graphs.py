@@ -1,0 +1,100 @@
+"""Steps of a layer played from a CUDA graph, so that the processor need not launch each of them.
+
+A launch costs the processor some microseconds, which bounds a layer of short steps; a graph of STEPS launches is one.
+Batches differ in all that a launch is given, and a graph cannot be given anything: its launches read it from a table
+(triton_replayed_steps.py). Their grid is that of the whole batch: programs whose sequences have ended stop at once,
+and so do launches beyond the last step. A graph is recorded when first needed and then kept, one for each kind of
+layer, count of tiles, way through time and stream. Imported only where Triton is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from asr_lstm.lstm.kernels import triton_replayed_steps
+
+STEPS = 64  # of a graph; a layer plays it until none is left
+_KEPT = 64  # graphs
+_COUNTED = ("batch", "steps", "seed")  # as the table has them, at its end
+
+
+def replay(
+    name: str,
+    given: Sequence[Tensor | None],
+    grid: tuple[int, int, int],
+    *,
+    kind: torch.dtype,
+    settings: Mapping[str, Any],
+) -> None:
+    """Run all steps of a layer.
+
+    Args:
+        name: of the kernel in triton_replayed_steps.py.
+        given: the tensors that its table names, in that order.
+        grid: programs of a step, for the whole batch.
+        kind: float32 or bfloat16, of the tensors that are of the products' type.
+        settings: what is given by name; what changes with the batch goes into the table.
+    """
+    numbers = [settings[key] for key in _COUNTED]
+    fixed = tuple((key, value) for key, value in settings.items() if key not in _COUNTED)
+    fixed += (("KIND", {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}[kind]),)
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]
+    values = torch.tensor([*addresses, 0, *numbers])
+    device = next(tensor.device for tensor in given if tensor is not None)
+    plays = -(-settings["steps"] // STEPS)
+    if device.type != "cuda":
+        launch = _launcher(name, grid, values, fixed)
+        for _ in range(plays):
+            launch()
+        return
+    stream = torch.cuda.current_stream(device)
+    table, graph = _recorded(name, grid, device, stream.cuda_stream, len(values), fixed)
+    table.copy_(values.pin_memory(), non_blocking=True)
+    for _ in range(plays):
+        graph.replay()
+
+
+def _launcher(
+    name: str, grid: tuple[int, int, int], table: Tensor, settings: tuple[tuple[str, Any], ...]
+) -> Callable[[], None]:
+    """What launches the steps of one play, and counts them in the table."""
+    kernel, by_name, done = getattr(triton_replayed_steps, name), dict(settings), -1 - len(_COUNTED)
+
+    def launch() -> None:
+        for place in range(STEPS):
+            kernel[grid](table, place, **by_name)
+        table[done].add_(STEPS)
+
+    return launch
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _recorded(
+    name: str,
+    grid: tuple[int, int, int],
+    device: torch.device,
+    stream: Hashable,
+    size: int,
+    settings: tuple[tuple[str, Any], ...],
+) -> tuple[Tensor, torch.cuda.CUDAGraph]:
+    """A graph of the steps of one play, and the table that they read; each stream has its own."""
+    table = torch.zeros(size, dtype=torch.long, device=device)  # of no steps at all
+    launch = _launcher(name, grid, table, settings)
+    launch()  # so that it is compiled, and loaded, which cannot be recorded
+    graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):
+        # Other threads, such as those that load data, may do what a recording must not.
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            launch()
+        finally:
+            graph.capture_end()
+    torch.cuda.current_stream(device).wait_stream(aside)
+    return table, graph
