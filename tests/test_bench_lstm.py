@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from asr_lstm.lstm import VariationalLSTM
-from asr_lstm.lstm.kernels import native
+from asr_lstm.lstm.kernels import StepNoise, native, plan_packing, triton_layer
+from asr_lstm.lstm.kernels.call import Call, Leaves
 
 pytestmark = pytest.mark.usefixtures("tools_path")
 
@@ -121,6 +122,27 @@ def test_on_a_gpu_torchs_own_and_a_time_loop_stand_beside_every_kind(engines: Mo
     assert engines.Case(engines.PACKED, "its own", engines.BFLOAT16) in engines.size_cases("cuda")
 
 
+def test_each_way_to_launch_is_asked_for_as_users_ask(
+    engines: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_layer, "_chip", lambda device: (132, 232448))
+    monkeypatch.delenv("ASR_LSTM_KERNEL", raising=False)
+    plan = plan_packing(torch.tensor([3, 2]), frames=3)
+    leaves = Leaves(
+        torch.zeros(2, 2048, 8), torch.zeros(2, 2048, 512), torch.zeros(2, 2048), None, None, None
+    )
+    call = Call(plan, None, StepNoise(), torch.bfloat16)
+    found = {}
+    for name in (engines.CHOSEN, *engines.LAUNCHES):
+        with engines.kernel(engines.Case(engines.OURS, name, engines.BFLOAT16, "state_dropout")):
+            found[name] = triton_layer.choose_launch(call, leaves)
+    assert {name: (way.at_once, way.replayed) for name, way in found.items()} == {
+        engines.CHOSEN: (False, False),
+        "Triton, all steps at once": (True, False),
+        "Triton, graphs": (False, True),
+    }
+
+
 def test_the_time_loop_is_the_same_layer(engines: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = engines.Shape(layers=2, hidden=4, input=3, batch=3, frames=6)
     inputs, lengths = shape.make_batch()
@@ -154,6 +176,7 @@ def test_what_is_aimed_at_on_a_gpu(engines: ModuleType, results: ModuleType) -> 
     rows = [
         result("ours", engines.CHOSEN, "weight_dropout", [1.0, 2.0, 1.0]),
         result("ours", engines.CHOSEN, "state_dropout", [2.0, 2.0, 2.0]),
+        result("ours", "Triton, graphs", "state_dropout", [1.0, 1.0, 1.0]),
         result("ours", engines.LOOP, "state_dropout", [40.0, 40.0, 40.0]),
         result(engines.PACKED, "its own", "none", [1.5, 2.6, 1.3]),
     ]
@@ -161,6 +184,8 @@ def test_what_is_aimed_at_on_a_gpu(engines: ModuleType, results: ModuleType) -> 
         "training step, weight_dropout, times packed": (1.3, True),
         "training step, state_dropout, times packed": (0.75, False),
         "training step, state_dropout, times the time loop": (20.0, True),
+        "training step, state_dropout (Triton, graphs), times packed": (1.5, True),
+        "training step, state_dropout (Triton, graphs), times the time loop": (40.0, True),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from unittest import mock
@@ -22,6 +23,8 @@ OURS, PACKED, DENSE, HASTE, FLASH = "ours", "nn.LSTM packed", "nn.LSTM dense", "
 # Our kernels: the C++ one, those of a GPU (cuDNN's or Triton's, as the layer asks), and two in plain torch, the second
 # of them a loop over time with autograd's backward pass.
 NATIVE, CHOSEN, TORCH, LOOP = "native", "cuDNN or Triton", "torch", "time loop"
+# How else Triton's steps can be launched, and what of ASR_LSTM_KERNEL asks for it.
+LAUNCHES = {"Triton, all steps at once": "persistent", "Triton, graphs": "graphs"}
 CPU, CUDA = "cpu", "cuda"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 NONE, FULL = "none", "full"
@@ -116,8 +119,8 @@ def reference_cases(device: str = CPU) -> list[Case]:
     if device != CPU:
         ours = [Case(OURS, CHOSEN, BFLOAT16, dropout) for dropout in (NONE, FULL, *KINDS)]
         ours.append(Case(OURS, CHOSEN, FLOAT32, FULL))
-        plain = [Case(OURS, kernel, BFLOAT16, "state_dropout") for kernel in (TORCH, LOOP)]
-        return [*ours, *plain, *_peers(), *packages]
+        others = [Case(OURS, kernel, BFLOAT16, "state_dropout") for kernel in (*LAUNCHES, TORCH, LOOP)]
+        return [*ours, *others, *_peers(), *packages]
     ours = [
         Case(OURS, NATIVE, dtype, dropout)
         for dtype in (FLOAT32, BFLOAT16)
@@ -131,7 +134,8 @@ def reference_cases(device: str = CPU) -> list[Case]:
 def size_cases(device: str = CPU) -> list[Case]:
     """What runs at every other size: on a CPU packed takes minutes a step there."""
     if device != CPU:
-        return [Case(OURS, CHOSEN, BFLOAT16, kind) for kind in ("weight_dropout", "state_dropout")] + _peers()
+        launches = [Case(OURS, kernel, BFLOAT16, "state_dropout") for kernel in (CHOSEN, *LAUNCHES)]
+        return [Case(OURS, CHOSEN, BFLOAT16, "weight_dropout"), *launches, *_peers()]
     return [Case(OURS, NATIVE, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)] + _dense()
 
 
@@ -177,6 +181,8 @@ class Engine:
 def kernel(case: Case) -> Iterator[None]:
     """Within the block a case's own kernel runs: our plain ones are what serves where the others do not."""
     with contextlib.ExitStack() as stack:
+        if case.kernel in LAUNCHES:
+            stack.enter_context(mock.patch.dict(os.environ, ASR_LSTM_KERNEL=LAUNCHES[case.kernel]))
         if case.engine == OURS and case.kernel in (TORCH, LOOP):
             for other in (native, dense, triton_layer):
                 stack.enter_context(mock.patch.object(other, "usable", return_value=False))
