@@ -5,6 +5,7 @@ The interpreter must be asked for before Triton is first imported, which other t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -44,6 +45,7 @@ class Case:
 
 ALL = ("mask", "states", "candidate", "zoneout", "peepholes")
 COUPLED = (*ALL, "coupled")
+HELD = Launch(units=16, tile=16, held=True, piece=16, slices=2)
 REPLAYED = Launch(units=16, tile=32, replayed=True)
 CASES: dict[str, Case] = {
     "step by step": Case(()),
@@ -64,16 +66,17 @@ CASES: dict[str, Case] = {
     "at once, coupled": Case(COUPLED, persistent=True),
     "at once, one direction": Case(("candidate", "states"), directions=1, persistent=True),
     "at once, more sequences than a tile": Case(
-        (), (2, *[1] * 17, 2), launch=Launch(units=32, tile=16, held=True, at_once=True, slices=1)
+        (), (2, *[1] * 17, 2), launch=Launch(units=32, tile=16, held=True, piece=16, at_once=True, slices=1)
     ),
-    "weights held by parts": Case(ALL, launch=Launch(units=16, tile=16, held=True, slices=2)),
+    "weights held by parts": Case(ALL, hidden=40, launch=HELD),
+    "weights held by parts, coupled": Case(COUPLED, launch=HELD),
     # Normalised inside the cell: two launches a step.
     "norm": Case(("norm",)),
     "norm, all that goes with it": Case(("norm", "mask", "states", "candidate", "zoneout")),
     "norm, coupled": Case(("norm", "coupled", "mask", "zoneout")),
     "norm, zoneout expected": Case(("norm", "expected", "states"), directions=1),
     # Eight programs that wait for each other, which the interpreter runs in as many processes.
-    "at a barrier": Case(ALL, launch=Launch(units=16, tile=16, held=True, at_once=True, slices=2)),
+    "at a barrier": Case(ALL, launch=dataclasses.replace(HELD, at_once=True)),
 }
 
 

@@ -81,14 +81,20 @@ def candidate_factor(seed, place, unit, below, scale, CANDIDATE: tl.constexpr):
 
 
 @triton.jit
-def meet(arrivals, target, BARRIER: tl.constexpr):
-    """Wait until the programs of a group have come here `target` times in all, and see what they wrote before.
-
-    One thread of each program releases and acquires; the program's own barriers extend that to its other threads.
-    """
+def arrive(arrivals, BARRIER: tl.constexpr):
+    """Say that this program, all of its threads, has written what the others of its group wait for."""
     tl.debug_barrier()
     if BARRIER:
         tl.atomic_add(arrivals, 1, sem="release")
+
+
+@triton.jit
+def wait(arrivals, target, BARRIER: tl.constexpr):
+    """Wait until the programs of a group have arrived `target` times in all, and see what they wrote before.
+
+    One thread of each program releases and acquires; the program's own barriers extend that to its other threads.
+    """
+    if BARRIER:
         while tl.atomic_add(arrivals, 0, sem="acquire") < target:
             pass
         tl.debug_barrier()
@@ -108,6 +114,31 @@ def weights_back(weights, k, unit, HIDDEN: tl.constexpr):
     """(k, units): the weights on the way back from one gate, to whose rows `weights` point."""
     inside = (k[:, None] < HIDDEN) & (unit < HIDDEN)[None, :]
     return tl.load(weights + k[:, None] * HIDDEN + unit[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def pieces(PASS: tl.constexpr, GATES: tl.constexpr, DEPTH: tl.constexpr, PIECE: tl.constexpr):
+    """(8, piece) each: gate, below 0 where it is coupled, and place in it of what one pass of `product_back` takes.
+
+    Warps share out eight pieces of two a gate; one product as deep as four gates would have them wait for each other.
+    """
+    piece = tl.arange(0, 8)[:, None]
+    place = (piece % 2) * (DEPTH // 2) + PASS * PIECE + tl.arange(0, PIECE)[None, :]
+    return piece // 2 - (4 - GATES) + tl.zeros_like(place), place
+
+
+@triton.jit
+def held_back(
+    weights, unit, GATES: tl.constexpr, HIDDEN: tl.constexpr, DEPTH: tl.constexpr, PIECE: tl.constexpr
+):
+    """The weights of each pass of `product_back`: (8, piece, units)."""
+    held = ()
+    for turn in tl.static_range(DEPTH // 2 // PIECE):
+        gate, place = pieces(turn, GATES, DEPTH, PIECE)
+        inside = ((gate >= 0) & (place < HIDDEN))[:, :, None] & (unit < HIDDEN)[None, None, :]
+        rows = (gate * HIDDEN + place)[:, :, None] * HIDDEN
+        held += (tl.load(weights + rows + unit[None, None, :], mask=inside, other=0.0),)
+    return held
 
 
 @triton.jit
@@ -141,15 +172,25 @@ def product_in(
 @triton.jit
 def product_back(
     grad_gates, row, here, held, weights, unit, depth, GATES: tl.constexpr, HIDDEN: tl.constexpr, TILE: tl.constexpr,
-    UNITS: tl.constexpr, DEPTH: tl.constexpr, HELD: tl.constexpr, PRECISION: tl.constexpr,
+    UNITS: tl.constexpr, DEPTH: tl.constexpr, PIECE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """(sequences, units): gradients of all gates times weights."""
-    total = tl.zeros((TILE, UNITS), tl.float32)
-    for gate in tl.static_range(GATES):
-        if HELD:
-            left = passed_on(grad_gates + gate * HIDDEN, row, here, depth, GATES * HIDDEN, HIDDEN)
-            total = tl.dot(left, held[gate], total, input_precision=PRECISION)
-        else:
+    """(sequences, units): gradients of all gates times weights, which are `held` where there are pieces of them."""
+    if PIECE:
+        parts = tl.zeros((8, TILE, UNITS), tl.float32)
+        for turn in tl.static_range(DEPTH // 2 // PIECE):
+            gate, place = pieces(turn, GATES, DEPTH, PIECE)
+            inside = ((gate >= 0) & (place < HIDDEN))[:, None, :] & here[None, :, None]
+            numbers = grad_gates + (gate * HIDDEN + place)[:, None, :] + row[None, :, None] * (GATES * HIDDEN)
+            left = tl.load(numbers, mask=inside, other=0.0, cache_modifier=".cg")
+            parts = tl.dot(left, held[turn], parts, input_precision=PRECISION)
+        # By halves: tl.sum would leave its result, and all that is made of it, in each of the warps.
+        even, odd = parts.permute(1, 2, 0).reshape(TILE, UNITS, 4, 2).split()
+        even, odd = (even + odd).reshape(TILE, UNITS, 2, 2).split()
+        even, odd = (even + odd).split()
+        total = even + odd
+    else:
+        total = tl.zeros((TILE, UNITS), tl.float32)
+        for gate in tl.static_range(GATES):
             for k in range(0, HIDDEN, DEPTH):
                 left = passed_on(grad_gates + gate * HIDDEN, row, here, k + depth, GATES * HIDDEN, HIDDEN)
                 right = weights_back(weights + gate * HIDDEN * HIDDEN, k + depth, unit, HIDDEN)

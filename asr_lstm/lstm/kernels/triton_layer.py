@@ -31,8 +31,12 @@ log = logging.getLogger(__name__)
 
 _UNITS = 16  # of a program: the narrowest product that tensor cores take, so that many share a step
 _ALONE = 32  # units up to which one program holds a whole layer, and waits for no other
-_STEP_TILE, _HELD_TILE = 32, 16  # sequences of one product; rows beyond the batch are computed in vain
+_TILES = 16, 32  # sequences of one product; rows beyond the batch are computed in vain
 _DEPTH = 64  # of a product's chunk
+_PARTS, _IN_FLIGHT = (
+    8,
+    2**15,
+)  # of a product on the way back, one a warp; numbers that all of them read at a time
 _INTERPRETED = 16, 2**17  # what Triton's interpreter, which runs programs one after another, is taken for
 _CAPABILITY = (8, 0)  # the first GPUs to multiply bfloat16
 
@@ -62,6 +66,7 @@ class Launch:
         units: hidden units of a program.
         tile: sequences of a product.
         held: each program reads its weights once a launch, and keeps them.
+        piece: numbers of each gate that one product on the way back takes of held weights.
         at_once: all steps in one launch.
         slices: parts of the batch; 0 for as many as the running sequences have tiles.
         replayed: launches are recorded and played again; see triton_graphs.py.
@@ -70,6 +75,7 @@ class Launch:
     units: int
     tile: int
     held: bool = False
+    piece: int = 0
     at_once: bool = False
     slices: int = 0
     replayed: bool = False
@@ -78,21 +84,30 @@ class Launch:
 def choose_launch(call: Call, leaves: Leaves) -> Launch:
     """One by one, unless another way is asked for; the persistent kernel if all of its programs run at once."""
     asked = os.environ.get("ASR_LSTM_KERNEL")
-    by_one = Launch(units=_UNITS, tile=_STEP_TILE, replayed=asked == "graphs")
+    by_one = Launch(units=_UNITS, tile=_TILES[1], replayed=asked == "graphs")
     if asked != "persistent":
         return by_one
     directions, _, hidden = leaves.weight_hh.shape
     alone = hidden <= _ALONE
     if call.kind != torch.bfloat16 and not alone:
         return by_one
-    units = padded(hidden) if alone else _UNITS
+    units, depth = padded(hidden) if alone else _UNITS, _held_depth(hidden)
     multiprocessors, memory = _chip(leaves.weight_hh.device)
-    # A program holds its units' weights from and to all four gates, and the states of a tile while it multiplies them.
-    needed = (4 * units + _HELD_TILE) * padded(hidden) * call.kind.itemsize
-    slices = min(multiprocessors // (directions * -(-hidden // units)), -(-call.plan.batch // _HELD_TILE))
-    if slices < 1 or needed > memory:
+    slices = min(multiprocessors // (directions * -(-hidden // units)), -(-call.plan.batch // _TILES[0]))
+    if slices < 1:
         return by_one
-    return Launch(units=units, tile=_HELD_TILE, held=True, at_once=True, slices=slices)
+    tile = _TILES[0] if -(-call.plan.batch // slices) <= _TILES[0] else _TILES[1]
+    piece = min(depth // 2, _IN_FLIGHT // _PARTS // tile)
+    # A program holds its units' weights from and to all four gates, and what it multiplies them with.
+    needed = (4 * units * depth + tile * max(depth, _PARTS * piece)) * call.kind.itemsize
+    if needed > memory:
+        return by_one
+    return Launch(units=units, tile=tile, piece=piece, held=True, at_once=True, slices=slices)
+
+
+def _held_depth(hidden: int) -> int:
+    """Numbers of a held product: halves of them, which warps share out, are no narrower than a product may be."""
+    return max(32, padded(hidden))
 
 
 def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Result, tuple[Tensor, ...]]:
@@ -182,7 +197,7 @@ def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None
             settings |= {"MASKED": mask is not None, "PEEPHOLES": peepholes is not None}
             return replay(f"{name}_replayed", given, grid, kind=call.kind, settings=settings)
         waiting = launch.at_once and hidden > launch.units
-        settings |= {"HELD": launch.held, "BARRIER": waiting}
+        settings |= {"HELD": launch.held, "PIECE": launch.piece, "BARRIER": waiting}
         settings["launch_cooperative_grid"] = waiting  # refused where not all programs would run at once
         kernel = getattr(triton_steps, f"{name}_steps")
         spans = [(0, steps)] if launch.at_once else [(step, step + 1) for step in range(steps)]
@@ -220,7 +235,7 @@ def _launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
     return {
         "TILE": launch.tile,
         "UNITS": launch.units,
-        "DEPTH": padded(hidden) if launch.held else min(padded(hidden), _DEPTH),
+        "DEPTH": _held_depth(hidden) if launch.held else min(padded(hidden), _DEPTH),
         "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
         "num_warps": 8 if launch.held else 4,
     }

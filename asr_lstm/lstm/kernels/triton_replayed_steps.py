@@ -48,7 +48,7 @@ def forward_replayed(
         address(table, 3, KIND), address(table, 4, KIND), address(table, 5, tl.float32), mask, peepholes,
         address(table, 8, tl.int64), starts, starts, step, tl.minimum(step + 1, steps), tl.load(table + 11), steps,
         tl.load(table + 13), candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
-        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, False, False, PRECISION,
+        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
     )  # fmt: skip
 
 
@@ -73,5 +73,5 @@ def backward_replayed(
         address(table, 7, KIND), mask, peepholes, address(table, 10, tl.int64), starts, starts,
         tl.maximum(step, 0), step + 1, tl.load(table + 13), steps, tl.load(table + 15),
         candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
-        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, False, False, PRECISION,
+        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
     )  # fmt: skip

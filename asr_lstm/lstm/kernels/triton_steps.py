@@ -6,8 +6,9 @@ that each slice has long and short ones) and a block of UNITS hidden units with 
 `first` up to `last`, either way:
 
 - one step a launch: programs meet at its end, and weights are read in chunks of DEPTH rows;
-- all steps in one launch (HELD): a program reads its weights once, and those of one direction and slice meet after
-  each step at a barrier (BARRIER), for which they must all be running at once; a block of all units needs none.
+- all steps in one launch (HELD): a program reads its weights once, and those of one direction and slice meet at a
+  barrier between steps (BARRIER), for which they must all be running at once; a block of all units needs none. Before
+  it waits there, a program reads all that it needs and no other writes.
 
 What they are given:
 
@@ -41,12 +42,13 @@ import triton.language as tl
 
 from asr_lstm.lstm.kernels.triton_cell import (
     add_looks,
+    arrive,
     candidate_factor,
     gate_gradients,
     get,
     get_gates,
     get_looks,
-    meet,
+    held_back,
     offset,
     product_back,
     product_in,
@@ -56,7 +58,7 @@ from asr_lstm.lstm.kernels.triton_cell import (
     share_kept,
     sigmoid,
     tanh,
-    weights_back,
+    wait,
     weights_in,
 )
 
@@ -69,8 +71,8 @@ def forward_steps(
     gates, cells, states, seen, weights, bias, mask, peepholes, mirror, starts, arrivals, first, last, batch, steps,
     seed, candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
     DIRECTIONS: tl.constexpr, GATES: tl.constexpr, HIDDEN: tl.constexpr, CANDIDATE: tl.constexpr, CELL: tl.constexpr,
-    STATE: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, HELD: tl.constexpr,
-    BARRIER: tl.constexpr, PRECISION: tl.constexpr,
+    STATE: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PIECE: tl.constexpr,
+    HELD: tl.constexpr, BARRIER: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Run the steps from `first` on, those before `last`; all names are above."""
     direction, slice, slices = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
@@ -78,13 +80,14 @@ def forward_steps(
     unit = begin + tl.arange(0, UNITS)
     weights += direction * GATES * HIDDEN * HIDDEN
     bias += direction * GATES * HIDDEN + unit[None, :]
+    arrivals += direction * slices + slice
     known = (unit < HIDDEN)[None, :]
     bias_enter, bias_forget, bias_candidate, bias_output = get_gates(bias, known, GATES, HIDDEN)
     look_enter, look_forget, look_output = get_looks(peepholes, direction, unit, GATES, HIDDEN)
     held = ()
     if HELD:
         held = weights_in(weights, depth, begin, GATES, HIDDEN, UNITS)
-    met = 0
+    arrived = 0
     step = first
     while step < last:
         start, after = tl.load(starts + step), tl.load(starts + step + 1)
@@ -96,15 +99,23 @@ def forward_steps(
             here, goes_on = sequence < active, sequence < going_on
             inside = here[:, None] & (unit < HIDDEN)[None, :]
             row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
+            row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
+            row_next = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
+            before = offset(row_ago, unit, HIDDEN)
+            at = gates + offset(row, unit, GATES * HIDDEN)
+            enter, forget, candidate, output = get_gates(at, inside, GATES, HIDDEN)
+            cell_before = get(cells + before, inside)
+            if STATE:
+                state_before = get(states + before, inside)
+            if mask is not None:
+                own = get(mask + offset(direction * batch + sequence, unit, HIDDEN), inside)
+
+            if tile == slice:
+                wait(arrivals, arrived, BARRIER)
             from_enter, from_forget, from_candidate, from_output = product_in(
                 seen, row, here, held, weights, begin, depth,
                 GATES, HIDDEN, TILE, UNITS, DEPTH, HELD, PRECISION,
             )  # fmt: skip
-            row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
-            before = offset(row_ago, unit, HIDDEN)
-            cell_before = get(cells + before, inside)
-            at = gates + offset(row, unit, GATES * HIDDEN)
-            enter, forget, candidate, output = get_gates(at, inside, GATES, HIDDEN)
             forget = sigmoid(forget + from_forget + bias_forget + look_forget * cell_before)
             candidate = tanh(candidate + from_candidate + bias_candidate)
             enter = sigmoid(enter + from_enter + bias_enter + look_enter * cell_before)
@@ -121,7 +132,7 @@ def forward_steps(
             )
             if STATE:
                 kept = share_kept(seed, place + 2 * stream, unit, state_below, state_share, STATE)
-                state += kept * (get(states + before, inside) - state)
+                state += kept * (state_before - state)
 
             tl.debug_barrier()  # several threads may read a number that one replaces: first all read
             put_gates(at, enter, forget, candidate, output, inside, GATES, HIDDEN)
@@ -129,13 +140,12 @@ def forward_steps(
             tl.store(cells + now, cell, mask=inside)
             tl.store(states + now, state, mask=inside)
             if mask is not None:
-                own = offset(direction * batch + sequence, unit, HIDDEN)
-                state *= get(mask + own, inside)
-            row = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
-            tl.store(seen + offset(row, unit, HIDDEN), state, mask=inside & goes_on[:, None])
+                state *= own
+            tl.store(seen + offset(row_next, unit, HIDDEN), state, mask=inside & goes_on[:, None])
             tile += TILE * slices
-        met += tl.num_programs(2)
-        meet(arrivals + direction * slices + slice, met, BARRIER)
+        if slice < active:
+            arrive(arrivals, BARRIER)
+            arrived += tl.num_programs(2)
         step += 1
 
 
@@ -145,19 +155,19 @@ def backward_steps(
     starts, arrivals, first, last, batch, steps,
     seed, candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
     DIRECTIONS: tl.constexpr, GATES: tl.constexpr, HIDDEN: tl.constexpr, CANDIDATE: tl.constexpr, CELL: tl.constexpr,
-    STATE: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, HELD: tl.constexpr,
-    BARRIER: tl.constexpr, PRECISION: tl.constexpr,
+    STATE: tl.constexpr, TILE: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PIECE: tl.constexpr,
+    HELD: tl.constexpr, BARRIER: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Run back the steps before `last`, down to `first`; all names are above."""
     direction, slice, slices = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     unit, depth = tl.program_id(2) * UNITS + tl.arange(0, UNITS), tl.arange(0, DEPTH)
     weights += direction * GATES * HIDDEN * HIDDEN
+    arrivals += direction * slices + slice
     look_enter, look_forget, look_output = get_looks(peepholes, direction, unit, GATES, HIDDEN)
     held = ()
     if HELD:
-        for gate in tl.static_range(GATES):
-            held += (weights_back(weights + gate * HIDDEN * HIDDEN, depth, unit, HIDDEN),)
-    met = 0
+        held = held_back(weights, unit, GATES, HIDDEN, DEPTH, PIECE)
+    arrived = 0
     step = last - 1
     while step >= first:
         start, after = tl.load(starts + step), tl.load(starts + step + 1)
@@ -168,24 +178,29 @@ def backward_steps(
             sequence = (tile + tl.arange(0, TILE) * slices).to(tl.int64)
             here, goes_on = sequence < active, sequence < going_on
             inside = here[:, None] & (unit < HIDDEN)[None, :]
-            row = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
-            into_state = product_back(
-                grad_gates, row, goes_on, held, weights, unit, depth,
-                GATES, HIDDEN, TILE, UNITS, DEPTH, HELD, PRECISION,
-            )  # fmt: skip
-            own = offset(direction * batch + sequence, unit, HIDDEN)
-            if mask is not None:
-                into_state *= get(mask + own, inside)
             row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-            into_state += get(grad_stayed + own, inside)
-            into_state += get(grad_outputs + offset(row, unit, HIDDEN), inside)
-            into_cell = get(grad_cells + own, inside)
             row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
-            cell_before = get(cells + offset(row_ago, unit, HIDDEN), inside)
+            row_next = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
+            own = offset(direction * batch + sequence, unit, HIDDEN)
             at = offset(row, unit, GATES * HIDDEN)
             enter, forget, candidate, output = get_gates(gates + at, inside, GATES, HIDDEN)
             if GATES == 3:
                 enter = 1 - forget
+            cell_before = get(cells + offset(row_ago, unit, HIDDEN), inside)
+            into_state = get(grad_outputs + offset(row, unit, HIDDEN), inside) + get(
+                grad_stayed + own, inside
+            )
+            into_cell = get(grad_cells + own, inside)
+            kept = 1.0
+            if mask is not None:
+                kept = get(mask + own, inside)
+
+            if tile == slice:
+                wait(arrivals, arrived, BARRIER)
+            into_state += kept * product_back(
+                grad_gates, row_next, goes_on, held, weights, unit, depth,
+                GATES, HIDDEN, TILE, UNITS, DEPTH, PIECE, PRECISION,
+            )  # fmt: skip
             place = (direction * batch + sequence) * steps + step
             stream = DIRECTIONS * batch.to(tl.int64) * steps
             factor = candidate_factor(seed, place, unit, candidate_below, candidate_scale, CANDIDATE)
@@ -218,6 +233,7 @@ def backward_steps(
             tl.store(grad_cells + own, carried + cell_stayed, mask=inside)
             tl.store(grad_stayed + own, state_stayed, mask=inside)
             tile += TILE * slices
-        met += tl.num_programs(2)
-        meet(arrivals + direction * slices + slice, met, BARRIER)
+        if slice < active:
+            arrive(arrivals, BARRIER)
+            arrived += tl.num_programs(2)
         step -= 1
