@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from asr_lstm.lstm import VariationalLSTM
-from asr_lstm.lstm.kernels import StepNoise, native, plan_packing, triton_layer
+from asr_lstm.lstm.kernels import StepNoise, native, plan_packing, triton_launch, triton_layer
 from asr_lstm.lstm.kernels.call import Call, Leaves
 
 pytestmark = pytest.mark.usefixtures("tools_path")
@@ -125,7 +125,7 @@ def test_on_a_gpu_torchs_own_and_a_time_loop_stand_beside_every_kind(engines: Mo
 def test_each_way_to_launch_is_asked_for_as_users_ask(
     engines: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton_layer, "_chip", lambda device: (132, 232448))
+    monkeypatch.setattr(triton_launch, "_chip", lambda device: (132, 232448))
     monkeypatch.delenv("ASR_LSTM_KERNEL", raising=False)
     plan = plan_packing(torch.tensor([3, 2]), frames=3)
     leaves = Leaves(
@@ -140,6 +140,7 @@ def test_each_way_to_launch_is_asked_for_as_users_ask(
         engines.CHOSEN: (False, False),
         "Triton, all steps at once": (True, False),
         "Triton, graphs": (False, True),
+        "Triton, step by step": (False, False),
     }
 
 

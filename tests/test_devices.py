@@ -57,7 +57,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGPU]:
     """A GPU for which cuDNN's place is taken by the same function on the CPU; it has no Triton."""
     order = dense._order
     monkeypatch.setattr(dense, "_order", lambda *sizes: order(*sizes[:-1], torch.device("cpu")))
-    monkeypatch.setattr(triton_layer, "usable", lambda *tensors: False)
+    monkeypatch.setattr(triton_layer, "capable", lambda weights: False)
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
     # The mode itself knows no tensors but torch's own.
     monkeypatch.setattr(torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else nullcontext())

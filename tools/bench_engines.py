@@ -23,8 +23,12 @@ OURS, PACKED, DENSE, HASTE, FLASH = "ours", "nn.LSTM packed", "nn.LSTM dense", "
 # Our kernels: the C++ one, those of a GPU (cuDNN's or Triton's, as the layer asks), and two in plain torch, the second
 # of them a loop over time with autograd's backward pass.
 NATIVE, CHOSEN, TORCH, LOOP = "native", "cuDNN or Triton", "torch", "time loop"
-# How else Triton's steps can be launched, and what of ASR_LSTM_KERNEL asks for it.
-LAUNCHES = {"Triton, all steps at once": "persistent", "Triton, graphs": "graphs"}
+# How Triton's steps can be launched, whichever of it is chosen, and what of ASR_LSTM_KERNEL asks for it.
+LAUNCHES = {
+    "Triton, all steps at once": "persistent",
+    "Triton, graphs": "graphs",
+    "Triton, step by step": "steps",
+}
 CPU, CUDA = "cpu", "cuda"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 NONE, FULL = "none", "full"

@@ -184,7 +184,7 @@ def test_each_kernel_runs_what_it_is_there_for(monkeypatch: pytest.MonkeyPatch) 
         ran.clear()
         arguments = on_gpu(converted(make_arguments(parts, directions=2, batch=7), torch.float))
         by_gpu(make_inputs(7, FRAMES).to(GPU, torch.float), LENGTHS, arguments)
-        assert ran == [name]
+        assert set(ran) == {name}  # more than once where it must first prove itself
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

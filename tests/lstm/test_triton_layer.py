@@ -19,11 +19,12 @@ from torch import Tensor
 from triton_compiled import Recorder, make_call, make_norm, run_call
 from triton_interpreted import CASES
 
-from asr_lstm.lstm.kernels import CellNorm, triton_layer, triton_norm
+from asr_lstm.lstm.kernels import CellNorm, triton_launch, triton_layer, triton_norm
 from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 from asr_lstm.lstm.kernels.loop import run_loop
-from asr_lstm.lstm.kernels.triton_layer import Launch, choose_launch
+from asr_lstm.lstm.kernels.triton_launch import Launch
+from asr_lstm.lstm.kernels.triton_layer import choose_launch
 
 FOLDER = Path(__file__).parent
 HELD = Launch(units=16, tile=16, held=True, at_once=True)
@@ -41,6 +42,17 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Tensor]] = torch.load(path)
     return found
+
+
+def test_interpreted_it_is_proved_and_a_wrong_one_is_not(
+    interpreted: dict[str, dict[str, Tensor]],
+) -> None:
+    assert {name: bool(value) for name, value in interpreted["proofs"].items()} == {
+        "steps": True,
+        "graphs": True,
+        "normalised": True,
+        "wrong": False,
+    }
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,9 +94,9 @@ def test_as_many_programs_as_run_at_once_or_steps_one_by_one(
     hidden: int, batch: int, kind: torch.dtype, expected: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call, leaves = make_call("state mask", hidden=hidden, batch=batch, kind=kind, device="cpu")
-    monkeypatch.setattr(triton_layer, "_chip", lambda device: (132, 232448))  # an H100's
+    monkeypatch.setattr(triton_launch, "_chip", lambda device: (132, 232448))  # an H100's
     monkeypatch.delenv("ASR_LSTM_KERNEL", raising=False)
-    assert choose_launch(call, leaves) == Launch(units=16, tile=32)
+    assert choose_launch(call, leaves) == Launch(units=16, tile=32)  # on a CPU it is interpreted
     monkeypatch.setenv("ASR_LSTM_KERNEL", "persistent")
     assert choose_launch(call, leaves) == expected
 
@@ -95,7 +107,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyP
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("ASR_LSTM_KERNEL", raising=False)
-    monkeypatch.setattr(triton_layer, "_chip", lambda device: (132, 232448))
+    monkeypatch.setattr(triton_launch, "_chip", lambda device: (132, 232448))
     return monkeypatch
 
 
@@ -192,7 +204,7 @@ def assert_exact_and_repeatable(
 
 
 needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available() or not triton_layer.usable(torch.zeros(1, device="cuda")),
+    not torch.cuda.is_available() or not triton_layer.capable(torch.zeros(1, device="cuda")),
     reason="needs a CUDA device that multiplies bfloat16, Triton and a C compiler",
 )
 

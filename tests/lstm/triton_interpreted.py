@@ -20,13 +20,15 @@ import pytest
 import torch
 from lstm_reference import by_kernel, converted, leaves, make_arguments, make_inputs, pull
 from torch import Tensor
+from triton_compiled import make_call
 
 from asr_lstm.lstm import kernels
 from asr_lstm.lstm.kernels import triton_graphs, triton_layer, triton_norm, triton_steps
 from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 from asr_lstm.lstm.kernels.loop import CellNorm
-from asr_lstm.lstm.kernels.triton_layer import Launch
+from asr_lstm.lstm.kernels.triton_launch import Launch
+from asr_lstm.lstm.kernels.triton_proof import proved
 
 MIXED = (2, 4, 1, 4)  # unsorted, with a tie and a single frame
 
@@ -156,12 +158,32 @@ def run_case(case: Case) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in found.items()}
 
 
+def run_proofs() -> dict[str, Tensor]:
+    """1 or 0: whether kernels are found right, one of them made wrong."""
+    call, leaves = make_call("zoneout", hidden=20, batch=4, kind=torch.float, device="cpu")
+
+    def by(launch: Launch, name: str) -> Tensor:
+        run = functools.partial(triton_layer.run_launched, launch)
+        return torch.tensor(proved(name, run, call, leaves, steps=4))
+
+    steps = Launch(units=16, tile=32)
+    found = {"steps": by(steps, "steps"), "graphs": by(REPLAYED, "graphs")}
+    found["normalised"] = torch.tensor(
+        proved("normalised", triton_norm.run_norm, call, leaves, norm=True, steps=4)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_steps, "tanh", triton_steps.sigmoid)
+        found["wrong"] = by(steps, "wrong")
+    return found
+
+
 def main(path: Path) -> None:
     torch.set_num_threads(1)
     triton_graphs.STEPS = 3  # fewer than the sequences have
     # New memory is then filled with NaN, so that what is read before it is written shows.
     torch.use_deterministic_algorithms(True)
-    torch.save({name: run_case(case) for name, case in CASES.items()}, path)
+    found = {name: run_case(case) for name, case in CASES.items()}
+    torch.save(found | {"proofs": run_proofs()}, path)
 
 
 if __name__ == "__main__":

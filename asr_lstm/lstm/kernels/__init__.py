@@ -101,10 +101,10 @@ def _run(
     asked = not (small or switched_off())
     if asked and dense.usable(call, leaves):
         return dense.run_dense(call, leaves, rows)
-    if asked and call.kind in (torch.float32, torch.bfloat16):
-        for kernel in (native, triton_layer):
-            if kernel.usable(leaves.weight_hh):
-                return run_layer(kernel, call, leaves, rows)
+    if asked and call.kind in (torch.float32, torch.bfloat16) and native.usable(leaves.weight_hh):
+        return run_layer(native, call, leaves, rows)
+    if asked and triton_layer.usable(call, leaves):
+        return run_layer(triton_layer, call, leaves, rows)
     return run_layer(portable, call, leaves, rows) if plain else run_loop(call, leaves, rows)
 
 

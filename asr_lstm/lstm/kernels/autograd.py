@@ -8,7 +8,7 @@ gates so, where cells, states, sums and all gradients it carries stay in float32
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class LSTMFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: ModuleType, call: Call, keep: bool, rows: Tensor, *leaves: Any
+        ctx: Any, kernel: ModuleType | SimpleNamespace, call: Call, keep: bool, rows: Tensor, *leaves: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (rows, dims) and what `Leaves` holds to what `Result` holds."""
         with torch.autocast(rows.device.type, enabled=False):
@@ -59,6 +59,6 @@ class LSTMFunction(torch.autograd.Function):
             )
 
 
-def run_layer(kernel: ModuleType, call: Call, leaves: Leaves, rows: Tensor) -> Result:
+def run_layer(kernel: ModuleType | SimpleNamespace, call: Call, leaves: Leaves, rows: Tensor) -> Result:
     """Run a layer by a kernel with a backward pass of its own; what that needs is kept where gradients are on."""
     return Result(*LSTMFunction.apply(kernel, call, torch.is_grad_enabled(), rows, *leaves))

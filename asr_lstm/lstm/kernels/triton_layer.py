@@ -2,9 +2,15 @@
 
 It runs state masks, dropout of the candidate, zoneout, peepholes and coupled gates, forward and backward, in float32,
 or under torch.autocast with products and gates in bfloat16 (cells, states and sums stay in float32). Steps are
-launched one by one, with programs for the sequences that still run. ASR_LSTM_KERNEL=persistent asks for one launch for
-all steps of a layer, where the layer is small enough: programs then keep their weights on the chip and meet at a
-barrier after each step. That barrier has not run on a GPU yet, which is why it must be asked for.
+launched in one of three ways:
+
+- all steps of a layer at once, where the layer is small enough: programs keep their weights on the chip, and meet at a
+  barrier between steps;
+- one by one, with programs for the sequences that still run, replayed from a CUDA graph (triton_graphs.py);
+- one by one.
+
+The first of them that this GPU gets right (triton_proof.py) is used, or the one that ASR_LSTM_KERNEL names:
+`persistent`, `graphs` or `steps`.
 
 For its backward pass it keeps, for each valid frame, its inputs and, for each direction and hidden unit, four gates,
 the cell and the masked state before; what is drawn is drawn again. Nothing is summed in an order that may change.
@@ -16,34 +22,42 @@ import functools
 import logging
 import os
 import shutil
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
+from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.call import Call, Gradients, Leaves, Result, ResultGradients
-from asr_lstm.lstm.kernels.noise import threshold
 from asr_lstm.lstm.kernels.plan import PackingPlan
+from asr_lstm.lstm.kernels.triton_launch import (
+    GRAPHS,
+    PERSISTENT,
+    STEPS,
+    Launch,
+    launch_settings,
+    layer_settings,
+    ways,
+)
+from asr_lstm.lstm.kernels.triton_proof import STEPS as PROOF_STEPS
+from asr_lstm.lstm.kernels.triton_proof import proved
 
 log = logging.getLogger(__name__)
 
-_UNITS = 16  # of a program: the narrowest product that tensor cores take, so that many share a step
-_ALONE = 32  # units up to which one program holds a whole layer, and waits for no other
-_TILES = 16, 32  # sequences of one product; rows beyond the batch are computed in vain
-_DEPTH = 64  # of a product's chunk
-_PARTS, _IN_FLIGHT = (
-    8,
-    2**15,
-)  # of a product on the way back, one a warp; numbers that all of them read at a time
-_INTERPRETED = 16, 2**17  # what Triton's interpreter, which runs programs one after another, is taken for
 _CAPABILITY = (8, 0)  # the first GPUs to multiply bfloat16
+_GRAPH_STEPS = 70  # that prove a graph: more than it has
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether this kernel runs on these tensors: float32 on an NVIDIA GPU that multiplies bfloat16, with Triton."""
-    return all(t.dtype == torch.float32 and t.is_cuda and _capable(t.device) for t in tensors)
+def usable(call: Call, leaves: Leaves) -> bool:
+    """Whether this kernel runs the layer."""
+    fits = call.kind in (torch.float32, torch.bfloat16) and capable(leaves.weight_hh)
+    return fits and choose_launch(call, leaves) is not None
+
+
+def capable(weights: Tensor) -> bool:
+    """Whether kernels in Triton can run on these: float32 on an NVIDIA GPU that multiplies bfloat16, with Triton."""
+    return weights.dtype == torch.float32 and weights.is_cuda and _capable(weights.device)
 
 
 @functools.cache
@@ -58,60 +72,31 @@ def _capable(device: torch.device) -> bool:
     return missing is None
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How the steps of a layer are shared out.
-
-    Attributes:
-        units: hidden units of a program.
-        tile: sequences of a product.
-        held: each program reads its weights once a launch, and keeps them.
-        piece: numbers of each gate that one product on the way back takes of held weights.
-        at_once: all steps in one launch.
-        slices: parts of the batch; 0 for as many as the running sequences have tiles.
-        replayed: launches are recorded and played again; see triton_graphs.py.
-    """
-
-    units: int
-    tile: int
-    held: bool = False
-    piece: int = 0
-    at_once: bool = False
-    slices: int = 0
-    replayed: bool = False
+def choose_launch(call: Call, leaves: Leaves) -> Launch | None:
+    """The first way to launch that this GPU gets right; the one that is asked for, if there is it, needs no proof."""
+    found, asked = ways(call, leaves), os.environ.get("ASR_LSTM_KERNEL")
+    if asked in (PERSISTENT, GRAPHS, STEPS):
+        return found.get(asked, found[STEPS])
+    if not leaves.weight_hh.is_cuda:  # but interpreted, where programs cannot wait for each other
+        return found[STEPS]
+    for launch in found.values():
+        steps = _GRAPH_STEPS if launch.replayed else PROOF_STEPS
+        if proved(launch, functools.partial(run_launched, launch), call, leaves, steps=steps):
+            return launch
+    return None
 
 
-def choose_launch(call: Call, leaves: Leaves) -> Launch:
-    """One by one, unless another way is asked for; the persistent kernel if all of its programs run at once."""
-    asked = os.environ.get("ASR_LSTM_KERNEL")
-    by_one = Launch(units=_UNITS, tile=_TILES[1], replayed=asked == "graphs")
-    if asked != "persistent":
-        return by_one
-    directions, _, hidden = leaves.weight_hh.shape
-    alone = hidden <= _ALONE
-    if call.kind != torch.bfloat16 and not alone:
-        return by_one
-    units, depth = padded(hidden) if alone else _UNITS, _held_depth(hidden)
-    multiprocessors, memory = _chip(leaves.weight_hh.device)
-    slices = min(multiprocessors // (directions * -(-hidden // units)), -(-call.plan.batch // _TILES[0]))
-    if slices < 1:
-        return by_one
-    tile = _TILES[0] if -(-call.plan.batch // slices) <= _TILES[0] else _TILES[1]
-    piece = min(depth // 2, _IN_FLIGHT // _PARTS // tile)
-    # A program holds its units' weights from and to all four gates, and what it multiplies them with.
-    needed = (4 * units * depth + tile * max(depth, _PARTS * piece)) * call.kind.itemsize
-    if needed > memory:
-        return by_one
-    return Launch(units=units, tile=tile, piece=piece, held=True, at_once=True, slices=slices)
+def run_launched(launch: Launch, call: Call, leaves: Leaves, rows: Tensor) -> Result:
+    """As `autograd.run_layer`, launched that way."""
+    ways = {"forward": forward, "backward": backward}
+    kernel = SimpleNamespace(**{name: functools.partial(run, launch=launch) for name, run in ways.items()})
+    return run_layer(kernel, call, leaves, rows)
 
 
-def _held_depth(hidden: int) -> int:
-    """Numbers of a held product: halves of them, which warps share out, are no narrower than a product may be."""
-    return max(32, padded(hidden))
-
-
-def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Result, tuple[Tensor, ...]]:
-    """As `portable.forward`."""
+def forward(
+    call: Call, leaves: Leaves, rows: Tensor, *, keep: bool, launch: Launch | None = None
+) -> tuple[Result, tuple[Tensor, ...]]:
+    """As `portable.forward`; how it is launched is chosen by itself if None."""
     plan, kind, weight_hh = call.plan, call.kind, leaves.weight_hh
     directions, wide, hidden = weight_hh.shape
     rows = rows.to(kind)
@@ -124,16 +109,22 @@ def forward(call: Call, leaves: Leaves, rows: Tensor, *, keep: bool) -> tuple[Re
     seen = gates.new_empty(len(rows), directions, hidden)
     first_rows, last_rows = edges(plan, directions)
     seen[first_rows] = (begin if call.mask is None else begin * call.mask).to(kind)
-    _run("forward", call, leaves, gates, cells, states, seen)
+    _run("forward", launch, call, leaves, gates, cells, states, seen)
     outputs = states[plan.batch :]
     result = Result(outputs, outputs[last_rows], cells[plan.batch :][last_rows])
     return result, (rows, gates, cells, seen) if keep else ()
 
 
 def backward(
-    call: Call, leaves: Leaves, kept: tuple[Tensor, ...], grad: ResultGradients, *, need_rows: bool
+    call: Call,
+    leaves: Leaves,
+    kept: tuple[Tensor, ...],
+    grad: ResultGradients,
+    *,
+    need_rows: bool,
+    launch: Launch | None = None,
 ) -> Gradients:
-    """As `portable.backward`."""
+    """As `portable.backward`; `launch` as in `forward`."""
     rows, gates, cells, seen = kept
     directions, _, hidden = leaves.weight_hh.shape
     weight_ih, weight_hh = (
@@ -151,7 +142,7 @@ def backward(
         None if peepholes is None else peepholes.new_zeros(directions, call.plan.batch, *peepholes.shape[1:])
     )
     outputs = grad.outputs.contiguous()
-    _run("backward", call, leaves, grad_gates, grad_cells, stayed, looks, outputs, gates, cells)
+    _run("backward", launch, call, leaves, grad_gates, grad_cells, stayed, looks, outputs, gates, cells)
     flat = grad_gates.flatten(1)
     grad_weight_hh = torch.stack([grad_gates[:, d].t() @ seen[:, d] for d in range(directions)])
     grad_states = None
@@ -176,12 +167,14 @@ def edges(plan: PackingPlan, directions: int) -> tuple[tuple[Tensor, Tensor], tu
     return (edges[:directions], direction), (edges.flip(0)[:directions], direction)
 
 
-def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
+def _run(name: str, launch: Launch | None, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
     """Launch "forward" or "backward" steps over the tensors that those of triton_steps.py are given first."""
     from asr_lstm.lstm.kernels import triton_steps
     from asr_lstm.lstm.kernels.triton_graphs import replay
 
-    launch = choose_launch(call, leaves)
+    launch = launch or choose_launch(call, leaves)
+    if launch is None:
+        raise RuntimeError("no kernel in Triton is right on this GPU")
     plan, (directions, _, hidden) = call.plan, leaves.weight_hh.shape
     blocks, steps = -(-hidden // launch.units), len(plan.active)
     starts = torch.cat([plan.starts, plan.starts[-1:]]).to(leaves.weight_hh.device, non_blocking=True)
@@ -189,7 +182,7 @@ def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None
     weights = leaves.weight_hh.to(call.kind).contiguous()
     mask, peepholes = (None if t is None else t.contiguous() for t in (call.mask, leaves.peepholes))
     given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, starts)
-    settings = layer_settings(call, leaves.weight_hh.shape) | _launch_settings(launch, hidden)
+    settings = layer_settings(call, leaves.weight_hh.shape) | launch_settings(launch, hidden)
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(starts):
         if launch.replayed:
@@ -205,52 +198,3 @@ def _run(name: str, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None
         for first, last in spans if bias else reversed(spans):
             grid = (directions, launch.slices or -(-plan.active[first] // launch.tile), blocks)
             kernel[grid](*given, arrivals, first, last, **settings)
-
-
-def layer_settings(call: Call, shape: torch.Size) -> dict[str, Any]:
-    """What steps are given by name of a layer whose recurrent weights have that shape, however they are launched."""
-    plan, noise, (directions, wide, hidden) = call.plan, call.noise, shape
-    zoneout = 2 if noise.expected else 1
-    return {
-        "batch": plan.batch,
-        "steps": len(plan.active),
-        "seed": noise.seed,
-        "candidate_below": threshold(noise.candidate),
-        "candidate_scale": 1 / (1 - noise.candidate),
-        "cell_below": threshold(noise.cell),
-        "cell_share": noise.cell,
-        "state_below": threshold(noise.state),
-        "state_share": noise.state,
-        "DIRECTIONS": directions,
-        "GATES": wide // hidden,
-        "HIDDEN": hidden,
-        "CANDIDATE": noise.candidate > 0,
-        "CELL": zoneout if noise.cell else 0,
-        "STATE": zoneout if noise.state else 0,
-    }
-
-
-def _launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
-    """What they are given besides, whether launched or replayed."""
-    return {
-        "TILE": launch.tile,
-        "UNITS": launch.units,
-        "DEPTH": _held_depth(hidden) if launch.held else min(padded(hidden), _DEPTH),
-        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-        "num_warps": 8 if launch.held else 4,
-    }
-
-
-def padded(size: int) -> int:
-    """The power of two that Triton's blocks need, of 16 or more as its products do."""
-    return max(16, 1 << (size - 1).bit_length())
-
-
-@functools.cache
-def _chip(device: torch.device) -> tuple[int, int]:
-    """Multiprocessors, of which each runs a program, and the bytes of shared memory that a program may have."""
-    if device.type != "cuda":
-        return _INTERPRETED
-    properties = torch.cuda.get_device_properties(device)
-    memory: int = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return properties.multi_processor_count, memory

@@ -21,17 +21,20 @@ from asr_lstm.lstm.kernels import triton_layer
 from asr_lstm.lstm.kernels.build import switched_off
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 from asr_lstm.lstm.kernels.loop import CellNorm
-from asr_lstm.lstm.kernels.triton_layer import edges, layer_settings, padded
+from asr_lstm.lstm.kernels.triton_launch import layer_settings, padded
+from asr_lstm.lstm.kernels.triton_layer import edges
+from asr_lstm.lstm.kernels.triton_proof import proved
 
 _LARGEST = 2048  # units of all whose gates one program keeps in registers
 _UNITS_OF_A_WARP = 128
 
 
 def usable(call: Call, leaves: Leaves) -> bool:
-    """Whether this kernel runs the layer: as `triton_layer.usable`, without peepholes."""
+    """Whether this kernel runs the layer."""
     hidden = leaves.weight_hh.shape[-1]
     fits = leaves.peepholes is None and hidden <= _LARGEST and call.kind in (torch.float32, torch.bfloat16)
-    return fits and not switched_off() and triton_layer.usable(leaves.weight_hh)
+    able = fits and not switched_off() and triton_layer.capable(leaves.weight_hh)
+    return able and proved("normalised", run_norm, call, leaves, norm=True)
 
 
 def run_norm(call: Call, leaves: Leaves, rows: Tensor, norm: CellNorm) -> Result:
