@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr_lstm.lstm import VariationalLSTM
 from asr_lstm.lstm import kernels as ours
-from asr_lstm.lstm.kernels import dense, native, triton_layer
+from asr_lstm.lstm.kernels import StepNoise, dense, native, plan_packing, triton_launch, triton_layer
+from asr_lstm.lstm.kernels.call import Call, Leaves
 from asr_lstm.lstm.kernels.loop import run_loop
 
 OURS, PACKED, DENSE, HASTE, FLASH = "ours", "nn.LSTM packed", "nn.LSTM dense", "haste", "FlashRNN"
@@ -135,6 +136,17 @@ def reference_cases(device: str = CPU) -> list[Case]:
     return [*ours, *plain, Case(PACKED, "its own", FLOAT32, "layer_dropout"), *_dense(), *packages]
 
 
+def runs(case: Case, shape: Shape) -> bool:
+    """Whether there is a case at that shape: all steps at once take a GPU that has place for them."""
+    if case.kernel not in LAUNCHES:
+        return True
+    plan = plan_packing(shape.make_batch()[1], frames=shape.frames)
+    weights = torch.empty(_DIRECTIONS, 4 * shape.hidden, shape.hidden, device=shape.device)
+    call = Call(plan, None, StepNoise(), torch.bfloat16)
+    leaves = Leaves(weights, weights, weights[..., 0], None, None, None)
+    return LAUNCHES[case.kernel] in triton_launch.ways(call, leaves)
+
+
 def size_cases(device: str = CPU) -> list[Case]:
     """What runs at every other size: on a CPU packed takes minutes a step there."""
     if device != CPU:
@@ -188,8 +200,9 @@ def kernel(case: Case) -> Iterator[None]:
         if case.kernel in LAUNCHES:
             stack.enter_context(mock.patch.dict(os.environ, ASR_LSTM_KERNEL=LAUNCHES[case.kernel]))
         if case.engine == OURS and case.kernel in (TORCH, LOOP):
-            for other in (native, dense, triton_layer):
+            for other in (native, dense):
                 stack.enter_context(mock.patch.object(other, "usable", return_value=False))
+            stack.enter_context(mock.patch.object(triton_layer, "capable", return_value=False))
         if case.kernel == LOOP:
             loop = mock.patch.object(ours, "run_layer", lambda kernel, *arguments: run_loop(*arguments))
             stack.enter_context(loop)

@@ -37,6 +37,7 @@ from bench_engines import (
     Case,
     Shape,
     reference_cases,
+    runs,
     size_cases,
 )
 from bench_measure import (
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(shape: Shape, *, repeats: int, full: bool) -> tuple[dict[Task, list[float]], list[Result]]:
     """Measure memory and then time, at the given shape and, where asked for, at all others."""
-    cases = reference_cases(shape.device)
+    cases = [case for case in reference_cases(shape.device) if runs(case, shape)]
     gpu = shape.device != CPU
     alone = dataclasses.replace(shape, batch=1)
     kernel = CHOSEN if gpu else NATIVE
@@ -143,7 +144,7 @@ def run(shape: Shape, *, repeats: int, full: bool) -> tuple[dict[Task, list[floa
         for hidden in (GPU_SIZES if gpu else SIZES) if full else ():
             for batch in GPU_BATCHES if gpu else BATCHES:
                 other = dataclasses.replace(shape, hidden=hidden, batch=batch)
-                cases = size_cases(shape.device)
+                cases = [case for case in size_cases(shape.device) if runs(case, other)]
                 more = [Task(what, other, case) for case in cases for what in (TRAIN, INFERENCE)]
                 more = [task for task in more if task not in seconds]
                 seconds |= time_rounds(more, repeats=min(repeats, SIZE_REPEATS), clock=clock)

@@ -181,10 +181,11 @@ def test_each_kernel_runs_what_it_is_there_for(monkeypatch: pytest.MonkeyPatch) 
     note(dense, "run_dense", "cuDNN")
     note(triton_layer, "forward", "Triton")
     for parts, name in (((), "cuDNN"), (("mask",), "Triton"), (("zoneout",), "Triton")):
-        ran.clear()
         arguments = on_gpu(converted(make_arguments(parts, directions=2, batch=7), torch.float))
-        by_gpu(make_inputs(7, FRAMES).to(GPU, torch.float), LENGTHS, arguments)
-        assert set(ran) == {name}  # more than once where it must first prove itself
+        for _ in range(2):  # the first time it must prove itself
+            ran.clear()
+            by_gpu(make_inputs(7, FRAMES).to(GPU, torch.float), LENGTHS, arguments)
+        assert ran == [name]
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

@@ -14,15 +14,26 @@ from torch import Tensor
 from asr_lstm.lstm.kernels import CellNorm, plan_packing
 from asr_lstm.lstm.kernels.call import Call, Leaves, Result
 
+FRAMES = 24
+
 
 def make_call(
-    variant: str, *, hidden: int, batch: int, kind: torch.dtype, device: str, dtype: torch.dtype = torch.float
+    variant: str,
+    *,
+    hidden: int,
+    batch: int,
+    kind: torch.dtype,
+    device: str,
+    dtype: torch.dtype = torch.float,
+    frames: int = FRAMES,
 ) -> tuple[Call, Leaves]:
-    """A layer of two directions and the call of it, lengths from half of 24 frames to all of them."""
+    """A layer of two directions and the call of it, lengths from half of its frames to all of them."""
     arguments = make_arguments(VARIANTS[variant], directions=2, batch=batch, dims=40, hidden=hidden)
     arguments = converted(arguments, dtype)
-    lengths = torch.randint(12, 25, (batch,), generator=torch.Generator().manual_seed(hidden))
-    plan = plan_packing(lengths, frames=24, device=device)
+    lengths = torch.randint(
+        frames // 2, frames + 1, (batch,), generator=torch.Generator().manual_seed(hidden)
+    )
+    plan = plan_packing(lengths, frames=frames, device=device)
 
     def given(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(device)

@@ -87,8 +87,8 @@ def _run(
 
     On the CPU the native one runs all but projection and normalisation, in float32; a single step, as of a language
     model, is a product too small to repay packing its weights. On a GPU the dense one, cuDNN's, runs the layer without
-    dropout of its state and variants, and Triton's, in float32, what the native one runs on the CPU; a second one of
-    Triton's runs normalisation. The portable one runs the plain layer, with a state mask or without, in any type on
+    dropout of its state and variants, and Triton's what the native one runs on the CPU; a second one in Triton runs
+    normalisation. The portable one runs the plain layer, with a state mask or without, in any type on
     any device. The loop runs everything.
     """
     if norm is not None and projection is None and triton_norm.usable(call, leaves):
@@ -103,8 +103,8 @@ def _run(
         return dense.run_dense(call, leaves, rows)
     if asked and call.kind in (torch.float32, torch.bfloat16) and native.usable(leaves.weight_hh):
         return run_layer(native, call, leaves, rows)
-    if asked and triton_layer.usable(call, leaves):
-        return run_layer(triton_layer, call, leaves, rows)
+    if asked and (launch := triton_layer.choose_launch(call, leaves)) is not None:
+        return triton_layer.run_launched(launch, call, leaves, rows)
     return run_layer(portable, call, leaves, rows) if plain else run_loop(call, leaves, rows)
 
 

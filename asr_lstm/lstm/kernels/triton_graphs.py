@@ -1,15 +1,16 @@
 """Steps of a layer played from a CUDA graph, so that the processor need not launch each of them.
 
-A launch costs the processor some microseconds, which bounds a layer of short steps; a graph of STEPS launches is one.
-Batches differ in all that a launch is given, and a graph cannot be given anything: its launches read it from a table
-(triton_replayed_steps.py). Their grid is that of the whole batch: programs whose sequences have ended stop at once,
-and so do launches beyond the last step. A graph is recorded when first needed and then kept, one for each kind of
-layer, count of tiles, way through time and stream. Imported only where Triton is.
+A launch costs the processor some microseconds, which bounds a layer of short steps; a graph of GRAPH_STEPS of them is
+one. Batches differ in all that a launch is given, and a graph cannot be given anything: its launches read it from a
+table (triton_replayed_steps.py). Their grid is that of the whole batch; programs whose sequences have ended stop at
+once, and so do launches beyond the last step. A graph is recorded when first needed and then kept, one for each kind
+of layer, count of tiles, way through time and stream. Imported only where Triton is.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ import triton.language as tl
 from torch import Tensor
 
 from asr_lstm.lstm.kernels import triton_replayed_steps
+from asr_lstm.lstm.kernels.triton_launch import GRAPH_STEPS
 
-STEPS = 64  # of a graph; a layer plays it until none is left
 _KEPT = 64  # graphs
+_one_at_a_time = threading.Lock()  # a table must be read before another thread writes to it
 _COUNTED = ("batch", "steps", "seed")  # as the table has them, at its end
 
 
@@ -44,20 +46,27 @@ def replay(
     numbers = [settings[key] for key in _COUNTED]
     fixed = tuple((key, value) for key, value in settings.items() if key not in _COUNTED)
     fixed += (("KIND", {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}[kind]),)
+    given = [tensor if tensor is None else _aligned(tensor) for tensor in given]
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in given]
     values = torch.tensor([*addresses, 0, *numbers])
     device = next(tensor.device for tensor in given if tensor is not None)
-    plays = -(-settings["steps"] // STEPS)
+    plays = -(-settings["steps"] // GRAPH_STEPS)
     if device.type != "cuda":
         launch = _launcher(name, grid, values, fixed)
         for _ in range(plays):
             launch()
         return
-    stream = torch.cuda.current_stream(device)
-    table, graph = _recorded(name, grid, device, stream.cuda_stream, len(values), fixed)
-    table.copy_(values.pin_memory(), non_blocking=True)
-    for _ in range(plays):
-        graph.replay()
+    stream = torch.cuda.current_stream(device).cuda_stream
+    with _one_at_a_time, torch.inference_mode(False):
+        table, graph = _recorded(name, grid, device, stream, len(values), fixed)
+        table.copy_(values.pin_memory(), non_blocking=True)
+        for _ in range(plays):
+            graph.replay()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """It, or a copy that begins where 16 bytes do, as the kernels take for granted; a caller's own may not."""
+    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
 def _launcher(
@@ -67,9 +76,9 @@ def _launcher(
     kernel, by_name, done = getattr(triton_replayed_steps, name), dict(settings), -1 - len(_COUNTED)
 
     def launch() -> None:
-        for place in range(STEPS):
+        for place in range(GRAPH_STEPS):
             kernel[grid](table, place, **by_name)
-        table[done].add_(STEPS)
+        table[done].add_(GRAPH_STEPS)
 
     return launch
 

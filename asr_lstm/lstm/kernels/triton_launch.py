@@ -11,14 +11,15 @@ import torch
 from asr_lstm.lstm.kernels.call import Call, Leaves
 from asr_lstm.lstm.kernels.noise import threshold
 
-PERSISTENT, GRAPHS, STEPS = "persistent", "graphs", "steps"  # what ASR_LSTM_KERNEL may ask for
+PERSISTENT, GRAPHS, ONE_BY_ONE = "persistent", "graphs", "steps"  # what ASR_LSTM_KERNEL may ask for
+GRAPH_STEPS = 64  # of a graph; a layer plays it until none is left
 
 _UNITS = 16  # of a program: the narrowest product that tensor cores take, so that many share a step
 _ALONE = 32  # units up to which one program holds a whole layer, and waits for no other
 _TILES = 16, 32  # sequences of one product; rows beyond the batch are computed in vain
 _DEPTH = 64  # of a product's chunk
 _PARTS = 8  # of a product on the way back of held weights, one a warp
-_READ = 2**15  # numbers that all of these read at a time
+_READ = 2**15  # numbers that all of these parts take at a time
 _INTERPRETED = 16, 2**17  # what Triton's interpreter, which runs programs one after another, is taken for
 
 
@@ -45,15 +46,15 @@ class Launch:
     replayed: bool = False
 
     def __str__(self) -> str:
-        return PERSISTENT if self.at_once else GRAPHS if self.replayed else STEPS
+        return PERSISTENT if self.at_once else GRAPHS if self.replayed else ONE_BY_ONE
 
 
 def ways(call: Call, leaves: Leaves) -> dict[str, Launch]:
     """All ways to launch a layer's steps that there are, the one that should be fastest first."""
-    steps = Launch(units=_UNITS, tile=_TILES[1])
+    one_by_one = Launch(units=_UNITS, tile=_TILES[1])
     persistent = _persistent(call, leaves)
     first = {} if persistent is None else {PERSISTENT: persistent}
-    return first | {GRAPHS: replace(steps, replayed=True), STEPS: steps}
+    return first | {GRAPHS: replace(one_by_one, replayed=True), ONE_BY_ONE: one_by_one}
 
 
 def _persistent(call: Call, leaves: Leaves) -> Launch | None:
@@ -105,9 +106,14 @@ def launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
         "TILE": launch.tile,
         "UNITS": launch.units,
         "DEPTH": _held_depth(hidden) if launch.held else min(padded(hidden), _DEPTH),
-        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        "PRECISION": "tf32" if tf32() else "ieee",
         "num_warps": 8 if launch.held else 4,
     }
+
+
+def tf32() -> bool:
+    """Whether products in float32 may be taken in TF32, which both of torch's settings say."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
 def padded(size: int) -> int:

@@ -18,6 +18,7 @@ the cell and the masked state before; what is drawn is drawn again. Nothing is s
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -32,27 +33,20 @@ from asr_lstm.lstm.kernels.autograd import run_layer
 from asr_lstm.lstm.kernels.call import Call, Gradients, Leaves, Result, ResultGradients
 from asr_lstm.lstm.kernels.plan import PackingPlan
 from asr_lstm.lstm.kernels.triton_launch import (
+    GRAPH_STEPS,
     GRAPHS,
+    ONE_BY_ONE,
     PERSISTENT,
-    STEPS,
     Launch,
     launch_settings,
     layer_settings,
     ways,
 )
-from asr_lstm.lstm.kernels.triton_proof import STEPS as PROOF_STEPS
-from asr_lstm.lstm.kernels.triton_proof import proved
+from asr_lstm.lstm.kernels.triton_proof import PROOF_STEPS, proved
 
 log = logging.getLogger(__name__)
 
 _CAPABILITY = (8, 0)  # the first GPUs to multiply bfloat16
-_GRAPH_STEPS = 70  # that prove a graph: more than it has
-
-
-def usable(call: Call, leaves: Leaves) -> bool:
-    """Whether this kernel runs the layer."""
-    fits = call.kind in (torch.float32, torch.bfloat16) and capable(leaves.weight_hh)
-    return fits and choose_launch(call, leaves) is not None
 
 
 def capable(weights: Tensor) -> bool:
@@ -73,15 +67,16 @@ def _capable(device: torch.device) -> bool:
 
 
 def choose_launch(call: Call, leaves: Leaves) -> Launch | None:
-    """The first way to launch that this GPU gets right; the one that is asked for, if there is it, needs no proof."""
+    """The first way to launch that this GPU gets right, or None; one that is asked for by name needs no proof."""
+    if call.kind not in (torch.float32, torch.bfloat16) or not capable(leaves.weight_hh):
+        return None
     found, asked = ways(call, leaves), os.environ.get("ASR_LSTM_KERNEL")
-    if asked in (PERSISTENT, GRAPHS, STEPS):
-        return found.get(asked, found[STEPS])
-    if not leaves.weight_hh.is_cuda:  # but interpreted, where programs cannot wait for each other
-        return found[STEPS]
+    if asked in (PERSISTENT, GRAPHS, ONE_BY_ONE):
+        return found.get(asked, found[ONE_BY_ONE])
     for launch in found.values():
-        steps = _GRAPH_STEPS if launch.replayed else PROOF_STEPS
-        if proved(launch, functools.partial(run_launched, launch), call, leaves, steps=steps):
+        steps = PROOF_STEPS + GRAPH_STEPS * launch.replayed  # more than one play of a graph
+        name = dataclasses.replace(launch, slices=0)  # which are not compiled in
+        if proved(name, functools.partial(run_launched, launch), call, leaves, steps=steps):
             return launch
     return None
 
@@ -94,9 +89,9 @@ def run_launched(launch: Launch, call: Call, leaves: Leaves, rows: Tensor) -> Re
 
 
 def forward(
-    call: Call, leaves: Leaves, rows: Tensor, *, keep: bool, launch: Launch | None = None
+    call: Call, leaves: Leaves, rows: Tensor, *, keep: bool, launch: Launch
 ) -> tuple[Result, tuple[Tensor, ...]]:
-    """As `portable.forward`; how it is launched is chosen by itself if None."""
+    """As `portable.forward`."""
     plan, kind, weight_hh = call.plan, call.kind, leaves.weight_hh
     directions, wide, hidden = weight_hh.shape
     rows = rows.to(kind)
@@ -122,9 +117,9 @@ def backward(
     grad: ResultGradients,
     *,
     need_rows: bool,
-    launch: Launch | None = None,
+    launch: Launch,
 ) -> Gradients:
-    """As `portable.backward`; `launch` as in `forward`."""
+    """As `portable.backward`."""
     rows, gates, cells, seen = kept
     directions, _, hidden = leaves.weight_hh.shape
     weight_ih, weight_hh = (
@@ -167,14 +162,11 @@ def edges(plan: PackingPlan, directions: int) -> tuple[tuple[Tensor, Tensor], tu
     return (edges[:directions], direction), (edges.flip(0)[:directions], direction)
 
 
-def _run(name: str, launch: Launch | None, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
+def _run(name: str, launch: Launch, call: Call, leaves: Leaves, *tensors: Tensor | None) -> None:
     """Launch "forward" or "backward" steps over the tensors that those of triton_steps.py are given first."""
     from asr_lstm.lstm.kernels import triton_steps
     from asr_lstm.lstm.kernels.triton_graphs import replay
 
-    launch = launch or choose_launch(call, leaves)
-    if launch is None:
-        raise RuntimeError("no kernel in Triton is right on this GPU")
     plan, (directions, _, hidden) = call.plan, leaves.weight_hh.shape
     blocks, steps = -(-hidden // launch.units), len(plan.active)
     starts = torch.cat([plan.starts, plan.starts[-1:]]).to(leaves.weight_hh.device, non_blocking=True)

@@ -43,13 +43,15 @@ def forward_replayed(
         peepholes = address(table, 7, tl.float32)
     step, steps = tl.load(table + 10) + place, tl.load(table + 12)
     starts = address(table, 9, tl.int64)
-    forward_steps(
-        address(table, 0, KIND), address(table, 1, tl.float32), address(table, 2, tl.float32),
-        address(table, 3, KIND), address(table, 4, KIND), address(table, 5, tl.float32), mask, peepholes,
-        address(table, 8, tl.int64), starts, starts, step, tl.minimum(step + 1, steps), tl.load(table + 11), steps,
-        tl.load(table + 13), candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
-        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
-    )  # fmt: skip
+    # Beyond the last step, and by a table of zeros, nothing may be read.
+    if step < steps:
+        forward_steps(
+            address(table, 0, KIND), address(table, 1, tl.float32), address(table, 2, tl.float32),
+            address(table, 3, KIND), address(table, 4, KIND), address(table, 5, tl.float32), mask, peepholes,
+            address(table, 8, tl.int64), starts, starts, step, step + 1, tl.load(table + 11), steps,
+            tl.load(table + 13), candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
+            DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_VALUES)
@@ -67,11 +69,12 @@ def backward_replayed(
         looks, peepholes = address(table, 3, tl.float32), address(table, 9, tl.float32)
     steps, starts = tl.load(table + 14), address(table, 11, tl.int64)
     step = steps - 1 - tl.load(table + 12) - place
-    backward_steps(
-        address(table, 0, KIND), address(table, 1, tl.float32), address(table, 2, tl.float32), looks,
-        address(table, 4, tl.float32), address(table, 5, KIND), address(table, 6, tl.float32),
-        address(table, 7, KIND), mask, peepholes, address(table, 10, tl.int64), starts, starts,
-        tl.maximum(step, 0), step + 1, tl.load(table + 13), steps, tl.load(table + 15),
-        candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
-        DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
-    )  # fmt: skip
+    if step >= 0:
+        backward_steps(
+            address(table, 0, KIND), address(table, 1, tl.float32), address(table, 2, tl.float32), looks,
+            address(table, 4, tl.float32), address(table, 5, KIND), address(table, 6, tl.float32),
+            address(table, 7, KIND), mask, peepholes, address(table, 10, tl.int64), starts, starts,
+            step, step + 1, tl.load(table + 13), steps, tl.load(table + 15),
+            candidate_below, candidate_scale, cell_below, cell_share, state_below, state_share,
+            DIRECTIONS, GATES, HIDDEN, CANDIDATE, CELL, STATE, TILE, UNITS, DEPTH, 0, False, False, PRECISION,
+        )  # fmt: skip
