@@ -83,8 +83,9 @@ def choose_launch(call: Call, leaves: Leaves) -> Launch | None:
 
 def run_launched(launch: Launch, call: Call, leaves: Leaves, rows: Tensor) -> Result:
     """As `autograd.run_layer`, launched that way."""
-    ways = {"forward": forward, "backward": backward}
-    kernel = SimpleNamespace(**{name: functools.partial(run, launch=launch) for name, run in ways.items()})
+    kernel = SimpleNamespace(
+        forward=functools.partial(forward, launch=launch), backward=functools.partial(backward, launch=launch)
+    )
     return run_layer(kernel, call, leaves, rows)
 
 
