@@ -91,7 +91,7 @@ def _fault(run: Callable[..., Result], call: Call, leaves: Leaves, *, norm: bool
     for name, value in exact.items():
         error = float((found[name].double() - value).norm() / value.norm().clamp(min=1e-6))
         if not error < tolerance:
-            return f"its {name} is {error:.1%} away from what it should be"
+            return f"wrong by {error:.1%} in its {name}"
     return ""
 
 
