@@ -113,7 +113,7 @@ def launch_settings(launch: Launch, hidden: int) -> dict[str, Any]:
 
 def tf32() -> bool:
     """Whether products in float32 may be taken in TF32, which both of torch's settings say."""
-    return torch.backends.cuda.matmul.fp32_precision == "tf32"  # type: ignore[attr-defined]
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def padded(size: int) -> int:

@@ -89,9 +89,9 @@ def _fault(run: Callable[..., Result], call: Call, leaves: Leaves, *, norm: bool
             {name: tensor.double() for name, tensor in norms.items()},
         )
     for name, value in exact.items():
-        error = float((found[name].double() - value).norm() / value.norm().clamp(min=1e-6))
-        if not error < tolerance:
-            return f"wrong by {error:.1%} in its {name}"
+        away = float((found[name].double() - value).norm() / value.norm().clamp(min=1e-6))
+        if not away < tolerance:
+            return f"wrong by {away:.1%} in its {name}"
     return ""
 
 
