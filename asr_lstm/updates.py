@@ -50,6 +50,14 @@ class GradientSum:
         """Add the gradients of a batch's losses (batch,); where memory ends on the way nothing is added."""
         with torch.autocast(losses.device.type, enabled=False):  # its place is the forward pass
             gradients = torch.autograd.grad(losses.sum(), self.parameters, materialize_grads=True)
+        # As `Tensor.backward` would lay them out: autograd hands on views and channels-last tensors as they were made,
+        # and torch's fused optimiser reads a gradient in the order of its memory, whatever its strides say.
+        gradients = tuple(
+            gradient
+            if gradient.stride() == parameter.stride()
+            else torch.empty_like(parameter).copy_(gradient)
+            for gradient, parameter in zip(gradients, self.parameters, strict=True)
+        )
         if self._gradients is None:
             self._gradients = list(gradients)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import torch
 from asr_lstm.augment import AugmentConfig, SpecAugment
 from asr_lstm.batching import Batch, Draw, collate
 from asr_lstm.errors import DataError
+from asr_lstm.features import FeatureConfig
 from asr_lstm.loss import ctc_losses, training_losses
+from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.schedule import make_optimiser
 from asr_lstm.updates import GradientSum, halves, ran_out_of_memory, split_if_need_be
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,6 +47,44 @@ def test_halves_hold_the_same_utterances_with_less_padding() -> None:
         for inputs, length in zip(part.inputs, part.lengths, strict=True):
             assert inputs[:length].equal(batch.inputs[row][: batch.lengths[row]])
             row += 1
+
+
+ENCODERS = {
+    "plain": {},
+    "convolution": {"convolution": 2, "convolution_blocks": 1},
+    "normalised cell": {"cell_norm": True},
+    "projection": {"projection": 3},
+}
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_update_is_that_of_backward_and_of_adam_written_out(encoder: str, bfloat16: bool) -> None:
+    """Autograd gives some gradients in an order of memory that is not their parameter's; `Tensor.backward` copies
+    them, and torch's fused optimisers read them wrong where nobody did."""
+    torch.manual_seed(1)
+    config = EncoderConfig(layers=2, hidden=6, layer_dropout=0.0, state_dropout=0.0, **ENCODERS[encoder])
+    model = Recogniser(FeatureConfig(kind="frames", dims=8, stack=2), config, units=4)
+    inputs, lengths = torch.randn(3, 24, 8), torch.tensor([24, 11, 17])
+    batch = replace(batch_of(3), inputs=inputs, lengths=lengths)
+    plain, parameters = copy.deepcopy(model), list(model.parameters())
+
+    def losses(module: Recogniser) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            return training_losses(module, batch)
+
+    losses(plain).sum().backward()
+    total = GradientSum(parameters)
+    total.add(batch, losses(model))
+    for parameter, gradient in zip(parameters, total.gradients, strict=True):
+        parameter.grad = gradient
+    make_optimiser(model, learning_rate=0.01, weight_decay=0.1).step()
+    written_out = make_optimiser(plain, learning_rate=0.01, weight_decay=0.1)
+    for group in written_out.param_groups:
+        group["fused"] = False
+    written_out.step()
+    for (name, parameter), expected in zip(model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=0, atol=1e-6, msg=f"{name} is another")
 
 
 TWO_VIEWS = {"intermediate": 0.3, "consistency": 0.2}
