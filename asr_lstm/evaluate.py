@@ -262,7 +262,9 @@ def device_name(device: str = "cpu") -> str:
     return platform.processor() or platform.machine()
 
 
-def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None, **decoding: Any) -> int:
+def evaluate_command(
+    *, model: Path, manifest: Path, output: Path | None = None, device: str = "cpu", **decoding: Any
+) -> int:
     """Print the error rates of a model on a manifest, its commonest errors and its worst utterances.
 
     With `--decoder beam` there is a row for greedy decoding, one for the bare beam search, and one for each model
@@ -272,17 +274,18 @@ def evaluate_command(*, model: Path, manifest: Path, output: Path | None = None,
         model: the folder of a trained model.
         manifest: JSON Lines with `audio_filepath`, `text` and `duration`.
         output: results.json to write, if any.
+        device: torch's name of where to compute: cpu, cuda, cuda:1.
         **decoding: how texts are found.
 
     Returns:
         The exit code: 0, or 1 where an utterance could not be loaded; these are listed on standard error.
 
     Raises:
-        ConfigError: the model cannot be loaded, or options that make no sense.
+        ConfigError: the model cannot be loaded, there is no such device, or options that make no sense.
         DataError: the manifest or a language model cannot be used, or `output` cannot be written.
     """
     options = decoding_config(**decoding)
-    evaluation = evaluate(model=model, manifest=manifest, output=output, decoding=options)
+    evaluation = evaluate(model=model, manifest=manifest, output=output, decoding=options, device=device)
     split = evaluation.split
     console = Console()
     print_evaluation(evaluation, console)

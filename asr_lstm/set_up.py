@@ -151,7 +151,7 @@ def _make_splicer(recipe: Recipe, utterances: Sequence[Utterance], load: Loader)
             "are; each utterance is heard as it was said"
         )
         return None
-    words = find_words(utterances, model=recipe.training.init)
+    words = find_words(utterances, model=recipe.training.init, device=torch_device(recipe.training))
     return Splicer(utterances, words, load=load, rate=recipe.features.rate, share=recipe.augment.splice)
 
 

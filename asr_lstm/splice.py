@@ -126,16 +126,19 @@ def cut_between(audio: Samples, words: Sequence[TimedSpan], *, rate: int) -> lis
     return [*cuts, len(audio)]
 
 
-def find_words(utterances: Sequence[Utterance], *, model: str | Path) -> list[Sequence[TimedSpan]]:
+def find_words(
+    utterances: Sequence[Utterance], *, model: str | Path, device: str = "cpu"
+) -> list[Sequence[TimedSpan]]:
     """Where a model hears the words of utterances, as their transcripts write them.
 
-    There are none of an utterance that it cannot align, or in whose words it believes too little.
+    There are none of an utterance that it cannot align, or in whose words it believes too little. `device` is torch's
+    name of where it listens.
 
     Raises:
         ConfigError: the model cannot be loaded, or has units that don't say where words part.
     """
     try:
-        found = align_manifest(model=Path(model), utterances=utterances)
+        found = align_manifest(model=Path(model), utterances=utterances, device=device)
     except ValueError as error:
         raise ConfigError(f"augment.splice: {model}: {error}; say 0") from error
     words = [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]

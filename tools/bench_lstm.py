@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from bench_engines import (
     DENSE,
     FLOAT32,
     FULL,
+    LAUNCHES,
     NATIVE,
     OURS,
     PACKAGES,
@@ -103,17 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for line in missing(reference_cases(options.device), device=options.device):
         print(line)
     keep_freed_memory()
-    seconds, results = run(shape, repeats=options.repeats, full=options.full)
-    about = {
+    about: dict[str, object] = {
         "date": datetime.date.today().isoformat(),
         "machine": describe_machine(options.device),
         "command": " ".join(
             ["python", "tools/bench_lstm.py", *(sys.argv[1:] if arguments is None else arguments)]
         ),
-        "repeats": len(next(iter(seconds.values()))),
     }
-    gemm = {dtype: round(speed / 1e9, 1) for dtype, speed in product_speeds(seconds).items()}
-    write_json(output, results, **about, gemm_gflops=gemm, step_gflop=shape.operations() / 1e9)
+    for seconds, results in run(shape, repeats=options.repeats, full=options.full):
+        about["repeats"] = len(next(iter(seconds.values())))
+        gemm = {dtype: round(speed / 1e9, 1) for dtype, speed in product_speeds(seconds).items()}
+        write_json(output, results, **about, gemm_gflops=gemm, step_gflop=shape.operations() / 1e9)
     drawn = picture(results, shape)
     with atomic_write(output.with_suffix(".svg")) as file:
         file.write(drawn)
@@ -127,28 +128,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replace_section(options.docs, _section(options.docs, seconds, results, shape, about))
 
 
-def run(shape: Shape, *, repeats: int, full: bool) -> tuple[dict[Task, list[float]], list[Result]]:
-    """Measure memory and then time, at the given shape and, where asked for, at all others."""
+def run(shape: Shape, *, repeats: int, full: bool) -> Iterator[tuple[dict[Task, list[float]], list[Result]]]:
+    """Measure memory and then time, at the given shape and, where asked for, at all others.
+
+    Yields:
+        All that is known so far, after each shape: what has been measured is not lost where time runs out.
+    """
     cases = [case for case in reference_cases(shape.device) if runs(case, shape)]
     gpu = shape.device != CPU
     alone = dataclasses.replace(shape, batch=1)
     kernel = CHOSEN if gpu else NATIVE
     one_sequence = [Case(OURS, kernel, dtype, FULL) for dtype in (FLOAT32, BFLOAT16)]
     one_sequence += [case for case in cases if case.engine in (PACKED, DENSE)]
-    tasks = [Task(what, shape, case) for case in cases for what in (TRAIN, INFERENCE)]
+    tasks = _tasks(cases, shape)
     tasks += [Task(INFERENCE, alone, case) for case in one_sequence if alone != shape]
     tasks += product_tasks(shape.device)
     with Clock() as clock:
         peaks = measure_peaks(cases, shape, clock=clock)
         seconds = time_rounds(tasks, repeats=repeats, clock=clock, limit=ROUNDS_SECONDS)
+        yield seconds, collect(seconds, peaks)
         for hidden in (GPU_SIZES if gpu else SIZES) if full else ():
             for batch in GPU_BATCHES if gpu else BATCHES:
                 other = dataclasses.replace(shape, hidden=hidden, batch=batch)
                 cases = [case for case in size_cases(shape.device) if runs(case, other)]
-                more = [Task(what, other, case) for case in cases for what in (TRAIN, INFERENCE)]
-                more = [task for task in more if task not in seconds]
+                more = [task for task in _tasks(cases, other) if task not in seconds]
                 seconds |= time_rounds(more, repeats=min(repeats, SIZE_REPEATS), clock=clock)
-    return seconds, collect(seconds, peaks)
+                yield seconds, collect(seconds, peaks)
+
+
+def _tasks(cases: Sequence[Case], shape: Shape) -> list[Task]:
+    """A training step and inference of each case; how steps are launched does not matter to inference, by cuDNN."""
+    return [
+        Task(what, shape, case)
+        for case in cases
+        for what in (TRAIN, INFERENCE)
+        if what == TRAIN or case.kernel not in LAUNCHES
+    ]
 
 
 def missing(cases: Sequence[Case], *, device: str = CPU) -> list[str]:

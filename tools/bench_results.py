@@ -17,6 +17,7 @@ from bench_engines import (
     FLOAT32,
     FULL,
     KINDS,
+    LAUNCHES,
     LOOP,
     NATIVE,
     NONE,
@@ -270,7 +271,7 @@ def _short(case: Case) -> str:
     """A name that fits beside a bar."""
     parts = [
         case.engine,
-        case.kernel if case.kernel in (TORCH, LOOP) else "",
+        case.kernel if case.kernel in (TORCH, LOOP, *LAUNCHES) else "",
         "bf16" if case.dtype == BFLOAT16 else "",
     ]
     if case.engine == OURS:

@@ -36,7 +36,7 @@ from asr_lstm.files import atomic_write
 from asr_lstm.manifest import read_manifest
 from asr_lstm.manifest_index import open_manifest
 from asr_lstm.recipe import RecipeRun
-from asr_lstm.schedule import choose_precision
+from asr_lstm.schedule import choose_precision, torch_device
 from asr_lstm.set_up import make_callbacks, make_trainer, set_up
 
 AIM = 0.85  # of the stack's speed
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(str(error)) from error
     about = {
         "date": datetime.date.today().isoformat(),
-        "machine": describe_machine(),
+        "machine": describe_machine(found.about["device"]),
         "command": " ".join(["python", "tools/bench_throughput.py", *arguments]),
     } | found.about
     write_json(known.output, found, about)
@@ -171,7 +171,7 @@ def measure(
         {
             "recipe": recipe.name,
             "precision": precision,
-            "device": str(task.device),
+            "device": torch_device(recipe.training),  # the trainer has moved the model back to the CPU
             "workers": recipe.data.workers,
             "batches": batches,
             "speech_seconds_a_batch": sum(one.speech for one in blocks.rounds) / batches,

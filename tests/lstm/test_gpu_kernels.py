@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,21 +32,13 @@ from asr_lstm.lstm.kernels.rows import pack, unpack
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("exact_products"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
 GPU = "cuda"
 REPEATS = 100
 # What cuDNN's choice of algorithm turns on: up to 128 and 192 units it has one of its own for small layers.
 SIZES = [(64, 4, 40), (512, 8, 60)]  # hidden, batch, frames
-
-
-@pytest.fixture(autouse=True)
-def exact_products() -> Iterator[None]:
-    """Products of float32 in float32: TF32, which torch allows cuDNN, has the digits of float16."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def on_gpu(arguments: dict[str, Any]) -> dict[str, Any]:

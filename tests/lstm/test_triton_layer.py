@@ -213,14 +213,8 @@ needs_gpu = pytest.mark.skipif(
 @pytest.mark.parametrize("hidden", [256, 512, 1024])
 @pytest.mark.parametrize("variant", ["state mask", "all that is native", "all that is native, uncoupled"])
 def test_on_a_gpu_it_is_the_loop_in_double_and_always_the_same(
-    variant: str,
-    hidden: int,
-    way: str,
-    kind: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
-    poisoned: None,
+    variant: str, hidden: int, way: str, kind: torch.dtype, exact_products: None, poisoned: None
 ) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     call, leaves = make_call(variant, hidden=hidden, batch=37, kind=kind, device="cuda")
     if (launch := ways(call, leaves).get(way)) is None:
         pytest.skip("not all steps at once: in float32, or on a GPU of few or small processors")
@@ -230,10 +224,7 @@ def test_on_a_gpu_it_is_the_loop_in_double_and_always_the_same(
 
 @pytest.mark.gpu
 @needs_gpu
-def test_on_a_gpu_a_graph_is_played_again_until_no_step_is_left(
-    monkeypatch: pytest.MonkeyPatch, poisoned: None
-) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def test_on_a_gpu_a_graph_is_played_again_until_no_step_is_left(exact_products: None, poisoned: None) -> None:
     frames = 2 * GRAPH_STEPS + 3
     call, leaves = make_call(
         "state mask", hidden=256, batch=37, frames=frames, kind=torch.float, device="cuda"
@@ -261,8 +252,7 @@ def test_on_a_gpu_the_fastest_way_proves_itself(
 @pytest.mark.parametrize("hidden", [256, 320, 1024])
 @pytest.mark.parametrize("variant", ["plain", "state mask", "coupled gates", "zoneout"])
 def test_on_a_gpu_normalised_it_is_the_loop_in_double_too(
-    variant: str, hidden: int, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch, poisoned: None
+    variant: str, hidden: int, kind: torch.dtype, exact_products: None, poisoned: None
 ) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     run = triton_norm.run_norm
     assert_exact_and_repeatable(run, variant, hidden=hidden, kind=kind, norm=make_norm)
