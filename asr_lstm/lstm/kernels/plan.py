@@ -80,6 +80,11 @@ class PackingPlan:
         """(batch,) the row of each sequence's last step, longest first."""
         return self._beside(self.starts[self.lengths - 1] + torch.arange(self.batch))
 
+    @functools.cached_property
+    def bounds(self) -> Tensor:
+        """(steps + 2,) `starts` and twice their number, with the other tables: each step has two that follow it."""
+        return self._beside(torch.cat([self.starts, self.starts[-1:]]))
+
     def _beside(self, table: Tensor) -> Tensor:
         """A table of the CPU's where the others are; nobody waits until a GPU has it."""
         return table.to(self.frame.device, non_blocking=True)
@@ -120,7 +125,7 @@ def plan_single_step(batch: int, device: torch.device) -> PackingPlan:
     """The plan of `batch` sequences of one frame each: what a language model takes a token with."""
     with torch.inference_mode(False):  # it is kept, and may next be met where gradients are wanted
         plan = plan_packing(torch.ones(batch, dtype=torch.long), frames=1, device=device)
-        for name in ("trivial", "rank", "mirror", "previous", "final"):
+        for name in ("trivial", "rank", "mirror", "bounds", "previous", "final"):
             getattr(plan, name)
     return plan
 

@@ -72,6 +72,24 @@ def row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIO
 
 
 @triton.jit
+def bounds_of(starts, step):
+    """Where a step's rows begin and those of the next do, how many they are, and where those of a step ago began."""
+    start, after = tl.load(starts + step), tl.load(starts + step + 1)
+    active, going_on = after - start, tl.load(starts + step + 2) - after
+    return start, after, active, going_on, tl.load(starts + tl.maximum(step - 1, 0))
+
+
+@triton.jit
+def rows_of(
+    mirror, start, after, earlier, sequence, here, goes_on, direction, batch, step, DIRECTIONS: tl.constexpr
+):  # fmt: skip
+    """The rows that each sequence meets at a step, met a step ago (as `row_before` counts), and meets at the next."""
+    row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
+    row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
+    return row, row_ago, row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
+
+
+@triton.jit
 def candidate_factor(seed, place, unit, below, scale, CANDIDATE: tl.constexpr):
     """What the candidate is multiplied by."""
     if CANDIDATE:

@@ -170,14 +170,13 @@ def _run(name: str, launch: Launch, call: Call, leaves: Leaves, *tensors: Tensor
 
     plan, (directions, _, hidden) = call.plan, leaves.weight_hh.shape
     blocks, steps = -(-hidden // launch.units), len(plan.active)
-    starts = torch.cat([plan.starts, plan.starts[-1:]]).to(leaves.weight_hh.device, non_blocking=True)
     bias = () if name == "backward" else (leaves.bias.contiguous(),)
     weights = leaves.weight_hh.to(call.kind).contiguous()
     mask, peepholes = (None if t is None else t.contiguous() for t in (call.mask, leaves.peepholes))
-    given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, starts)
+    given = (*tensors, weights, *bias, mask, peepholes, plan.mirror, plan.bounds)
     settings = layer_settings(call, leaves.weight_hh.shape) | launch_settings(launch, hidden)
     # Triton launches on the current device, which need not be the tensors'.
-    with torch.cuda.device_of(starts):
+    with torch.cuda.device_of(weights):
         if launch.replayed:
             grid = (directions, -(-plan.batch // launch.tile), blocks)
             settings |= {"MASKED": mask is not None, "PEEPHOLES": peepholes is not None}
@@ -187,7 +186,7 @@ def _run(name: str, launch: Launch, call: Call, leaves: Leaves, *tensors: Tensor
         settings["launch_cooperative_grid"] = waiting  # refused where not all programs would run at once
         kernel = getattr(triton_steps, f"{name}_steps")
         spans = [(0, steps)] if launch.at_once else [(step, step + 1) for step in range(steps)]
-        arrivals = torch.zeros(directions, launch.slices, dtype=torch.int32, device=starts.device)
+        arrivals = torch.zeros(directions, launch.slices, dtype=torch.int32, device=weights.device)
         for first, last in spans if bias else reversed(spans):
             grid = (directions, launch.slices or -(-plan.active[first] // launch.tile), blocks)
             kernel[grid](*given, arrivals, first, last, **settings)

@@ -143,9 +143,8 @@ class _Steps(torch.autograd.Function):
 def _given(call: Call, weight_hh: Tensor) -> tuple[tuple[Tensor | None, ...], dict[str, Any]]:
     """What each step is given besides, in their order and by name."""
     plan, hidden = call.plan, weight_hh.shape[-1]
-    starts = torch.cat([plan.starts, plan.starts[-1:]]).to(weight_hh.device, non_blocking=True)
     mask = None if call.mask is None else call.mask.contiguous()
     units = padded(hidden)
     warps = min(max(units // _UNITS_OF_A_WARP, 1), 16)
     settings = layer_settings(call, weight_hh.shape) | {"UNITS": units, "num_warps": warps}
-    return (mask, plan.mirror, starts), settings
+    return (mask, plan.mirror, plan.bounds), settings

@@ -27,14 +27,14 @@ import triton
 import triton.language as tl
 
 from asr_lstm.lstm.kernels.triton_cell import (
+    bounds_of,
     candidate_factor,
     gate_gradients,
     get,
     get_gates,
     offset,
     put_gates,
-    row_before,
-    row_of,
+    rows_of,
     share_kept,
     sigmoid,
     tanh,
@@ -77,15 +77,13 @@ def forward_norm_step(
     """Run one step; all names are above."""
     direction, unit = tl.program_id(0), tl.arange(0, UNITS)
     sequence = (tl.program_id(1) + tl.arange(0, 1)).to(tl.int64)
-    start, after = tl.load(starts + step), tl.load(starts + step + 1)
-    active, going_on = after - start, tl.load(starts + step + 2) - after
-    earlier = tl.load(starts + tl.maximum(step - 1, 0))
+    start, after, active, going_on, earlier = bounds_of(starts, step)
     here, goes_on = sequence < active, sequence < going_on
     inside = here[:, None] & (unit < HIDDEN)[None, :]
-    row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-    before = offset(
-        row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS), unit, HIDDEN
+    row, row_ago, row_next = rows_of(
+        mirror, start, after, earlier, sequence, here, goes_on, direction, batch, step, DIRECTIONS
     )
+    before = offset(row_ago, unit, HIDDEN)
     at, own = offset(row, unit, GATES * HIDDEN), offset(direction * batch + sequence, unit, HIDDEN)
     one = direction + tl.zeros_like(sequence)  # the direction's row of gains
 
@@ -124,8 +122,7 @@ def forward_norm_step(
     if mask is not None:
         state *= get(mask + own, inside)
     tl.store(upcoming + own, state, mask=inside)
-    row = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
-    tl.store(seen + offset(row, unit, HIDDEN), state, mask=inside & goes_on[:, None])
+    tl.store(seen + offset(row_next, unit, HIDDEN), state, mask=inside & goes_on[:, None])
 
 
 @triton.jit(do_not_specialize=_VALUES)
@@ -139,13 +136,12 @@ def backward_norm_step(
     """Run one step back; all names are above."""
     direction, unit = tl.program_id(0), tl.arange(0, UNITS)
     sequence = (tl.program_id(1) + tl.arange(0, 1)).to(tl.int64)
-    start, after = tl.load(starts + step), tl.load(starts + step + 1)
-    active, going_on = after - start, tl.load(starts + step + 2) - after
-    earlier = tl.load(starts + tl.maximum(step - 1, 0))
+    start, after, active, going_on, earlier = bounds_of(starts, step)
     here, goes_on = sequence < active, sequence < going_on
     inside = here[:, None] & (unit < HIDDEN)[None, :]
-    row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-    row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
+    row, row_ago, _ = rows_of(
+        mirror, start, after, earlier, sequence, here, goes_on, direction, batch, step, DIRECTIONS
+    )
     at, own = offset(row, unit, GATES * HIDDEN), offset(direction * batch + sequence, unit, HIDDEN)
     one = direction + tl.zeros_like(sequence)
 

@@ -43,6 +43,7 @@ import triton.language as tl
 from asr_lstm.lstm.kernels.triton_cell import (
     add_looks,
     arrive,
+    bounds_of,
     candidate_factor,
     gate_gradients,
     get,
@@ -53,8 +54,7 @@ from asr_lstm.lstm.kernels.triton_cell import (
     product_back,
     product_in,
     put_gates,
-    row_before,
-    row_of,
+    rows_of,
     share_kept,
     sigmoid,
     tanh,
@@ -90,17 +90,15 @@ def forward_steps(
     arrived = 0
     step = first
     while step < last:
-        start, after = tl.load(starts + step), tl.load(starts + step + 1)
-        active, going_on = after - start, tl.load(starts + step + 2) - after
-        earlier = tl.load(starts + tl.maximum(step - 1, 0))
+        start, after, active, going_on, earlier = bounds_of(starts, step)
         tile = slice
         while tile < active:
             sequence = (tile + tl.arange(0, TILE) * slices).to(tl.int64)
             here, goes_on = sequence < active, sequence < going_on
             inside = here[:, None] & (unit < HIDDEN)[None, :]
-            row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-            row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
-            row_next = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
+            row, row_ago, row_next = rows_of(
+                mirror, start, after, earlier, sequence, here, goes_on, direction, batch, step, DIRECTIONS
+            )
             before = offset(row_ago, unit, HIDDEN)
             at = gates + offset(row, unit, GATES * HIDDEN)
             enter, forget, candidate, output = get_gates(at, inside, GATES, HIDDEN)
@@ -170,17 +168,15 @@ def backward_steps(
     arrived = 0
     step = last - 1
     while step >= first:
-        start, after = tl.load(starts + step), tl.load(starts + step + 1)
-        active, going_on = after - start, tl.load(starts + step + 2) - after
-        earlier = tl.load(starts + tl.maximum(step - 1, 0))
+        start, after, active, going_on, earlier = bounds_of(starts, step)
         tile = slice
         while tile < active:
             sequence = (tile + tl.arange(0, TILE) * slices).to(tl.int64)
             here, goes_on = sequence < active, sequence < going_on
             inside = here[:, None] & (unit < HIDDEN)[None, :]
-            row = row_of(mirror, start, sequence, here, direction, DIRECTIONS)
-            row_ago = row_before(mirror, earlier, sequence, here, direction, batch, step, DIRECTIONS)
-            row_next = row_of(mirror, after, sequence, goes_on, direction, DIRECTIONS)
+            row, row_ago, row_next = rows_of(
+                mirror, start, after, earlier, sequence, here, goes_on, direction, batch, step, DIRECTIONS
+            )
             own = offset(direction * batch + sequence, unit, HIDDEN)
             at = offset(row, unit, GATES * HIDDEN)
             enter, forget, candidate, output = get_gates(gates + at, inside, GATES, HIDDEN)
