@@ -77,7 +77,9 @@ def align_manifest(
     model: Path | Bundle,
     utterances: Sequence[Utterance],
     batch_seconds: float = BATCH_SECONDS,
+    load: Loader | None = None,
     device: str = "cpu",
+    show: bool = True,
 ) -> list[Alignment | AlignmentFailure]:
     """Align the text of each utterance; one that cannot be aligned stops no other.
 
@@ -85,7 +87,9 @@ def align_manifest(
         model: a bundle, or its folder.
         utterances: with the texts that are said in them.
         batch_seconds: length of a batch, padding included.
+        load: reads an utterance for the model; the loader that it names by default.
         device: torch's name of where to compute.
+        show: how far it is, on a terminal.
 
     Returns:
         In the order of the utterances.
@@ -94,12 +98,14 @@ def align_manifest(
         ConfigError: the model cannot be loaded or there is no such device.
     """
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    aligner = _Aligner(bundle, spell_units(bundle.units), default_loader(bundle), find_device(device))
+    aligner = _Aligner(bundle, spell_units(bundle.units), load or default_loader(bundle), find_device(device))
     durations = [utterance.duration for utterance in utterances]
     plan = plan_batches(durations, max_seconds=batch_seconds, seed=0, epoch=0, shortest_first=1.0)[::-1]
     console = Console(stderr=True)
     results: dict[int, Alignment | AlignmentFailure] = {}
-    for batch in track(plan, "aligning", console=console, transient=True, disable=not console.is_terminal):
+    for batch in track(
+        plan, "aligning", console=console, transient=True, disable=not (show and console.is_terminal)
+    ):
         found = aligner.align_batch([utterances[index] for index in batch])
         results.update(zip(batch, found, strict=True))
     return [results[index] for index in range(len(utterances))]

@@ -42,7 +42,10 @@ class AugmentConfig:
 
     Attributes:
         splice: share of utterances put together anew from runs of words of the same speaker, so that sentences are not
-            learned by heart. Where words are, the model says that training begins from; of no effect without one.
+            learned by heart. Where words are, the model says that training begins from; of no effect without one,
+            but after `splice_again`.
+        splice_again: after so many epochs, one number or several, the words are found again by what has been learned
+            until then, which knows better. It takes some hundredth of the speech's length each time.
         trim: at most this share is cut from each end, as in recordings that begin or end too late or too soon.
             Where the rest is too short for the transcript, CTC passes over it.
         pause: at most so many seconds of faint noise are put before and after.
@@ -68,6 +71,7 @@ class AugmentConfig:
     """
 
     splice: float = 0.0
+    splice_again: tuple[int, ...] = ()
     trim: float = 0.0
     pause: float = 0.0
     speed: float = 0.1
@@ -107,6 +111,8 @@ class AugmentConfig:
             raise ValueError(
                 f"augment.room_seconds must lie in {_SHORTEST_DECAY} .. {_LONGEST_DECAY}, not {self.room_seconds}"
             )
+        if any(epochs < 1 for epochs in self.splice_again):
+            raise ValueError(f"augment.splice_again must be 1 or more, not {min(self.splice_again)}")
         if self.noise_folder and not self.noise:
             raise ValueError("augment.noise must say in which share of utterances noise_folder is heard")
 

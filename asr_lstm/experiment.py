@@ -452,6 +452,8 @@ def model_settings(recipe: Recipe) -> dict[str, Any]:
         del sections["phones"]
     if not recipe.augment.splice:
         del sections["augment"]["splice"]
+    if not (recipe.augment.splice and recipe.augment.splice_again):
+        del sections["augment"]["splice_again"]
     if recipe.units.kind != "pieces":
         del sections["units"]["size"]
     if not recipe.training.errors:

@@ -27,6 +27,8 @@ from asr_lstm.resume import CHECKPOINTS_NAME, finish_run, open_run
 from asr_lstm.schedule import choose_precision
 from asr_lstm.scoring import summed_rates
 from asr_lstm.set_up import make_callbacks, make_trainer, set_up
+from asr_lstm.splice import Splicer
+from asr_lstm.splice_again import SpliceAgain
 from asr_lstm.training import CTCTraining
 
 log = logging.getLogger(__name__)
@@ -107,9 +109,6 @@ def _fit(
     """Train in this process; without a console nothing is shown and no result is written."""
     logs = output / "logs"
     task, data, preflight = set_up(recipe, train=train, dev=dev, load=load, logs=logs, console=console)
-    keeper = _run(recipe, task, data, folder=folder, logs=logs)
-    parallel.wait_for_all()
-    best = _choose(recipe, task, data, keeper=keeper)
     loader = recipe.corpus.load or AUDIO_LOADER
     phones = data.train_set.phones
     bundle = Bundle(
@@ -120,6 +119,9 @@ def _fit(
         loader=loader,
         phones=phones.symbols if phones else (),
     )
+    keeper = _run(recipe, task, data, bundle=bundle, folder=folder, logs=logs)
+    parallel.wait_for_all()
+    best = _choose(recipe, task, data, keeper=keeper)
     if console:
         save_bundle(output / "model", bundle)
         finish_run(folder)
@@ -134,7 +136,13 @@ def _fit(
 
 
 def _run(
-    recipe: Recipe, task: CTCTraining, data: SpeechData, *, folder: CheckpointFolder, logs: Path
+    recipe: Recipe,
+    task: CTCTraining,
+    data: SpeechData,
+    *,
+    bundle: Bundle,
+    folder: CheckpointFolder,
+    logs: Path,
 ) -> Checkpointer:
     """Train to the end, from where the last checkpoint stands."""
     snapshot = folder.latest()
@@ -152,7 +160,13 @@ def _run(
         if keeper.state.ended:
             return keeper
     logger = TensorBoardLogger(logs, name="tensorboard", version=folder.folder.name)
-    make_trainer(recipe, *make_callbacks(recipe, task, keeper), logger=logger).fit(task, datamodule=data)
+    callbacks = make_callbacks(recipe, task, keeper)
+    if isinstance(data.train_set.splice, Splicer) and recipe.augment.splice_again:
+        again = SpliceAgain(
+            data, bundle, epochs=recipe.augment.splice_again, folder=folder.folder, average=keeper.average
+        )
+        callbacks.insert(1, again)  # what shows the pace comes last, and does not count this
+    make_trainer(recipe, *callbacks, logger=logger).fit(task, datamodule=data)
     return keeper
 
 

@@ -144,14 +144,17 @@ def _first_model(recipe: Recipe, units: Units, phones: Phones | None, inputs: It
 
 
 def _make_splicer(recipe: Recipe, utterances: Sequence[Utterance], load: Loader) -> Splicer | None:
-    """What puts training utterances together anew, by the words that the model training begins from hears in them."""
-    if not recipe.training.init:
+    """What puts training utterances together anew, by the words that the model hears which training begins from."""
+    if recipe.training.init:
+        words = find_words(utterances, model=recipe.training.init, device=torch_device(recipe.training))
+    elif recipe.augment.splice_again:
+        words = [()] * len(utterances)
+    else:
         log.warning(
-            "augment.splice: without a model to begin from (bootstrap.hours, training.init) nothing says where words "
-            "are; each utterance is heard as it was said"
+            "augment.splice: without a model to begin from (bootstrap.hours, training.init) and without "
+            "augment.splice_again nothing says where words are; each utterance is heard as it was said"
         )
         return None
-    words = find_words(utterances, model=recipe.training.init, device=torch_device(recipe.training))
     return Splicer(utterances, words, load=load, rate=recipe.features.rate, share=recipe.augment.splice)
 
 

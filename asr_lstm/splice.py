@@ -15,15 +15,18 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from asr_lstm.alignment import Alignment, AlignmentFailure, TimedSpan, align_manifest
+from asr_lstm.bundle import Bundle
 from asr_lstm.errors import READING_ERRORS, ConfigError
 from asr_lstm.manifest import Loader, Utterance
 
 log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
+Places = NDArray[np.float64]  # (words, 2): where each begins and ends, in seconds
 
 _STREAM = 8  # of an utterance's seed; `asr_lstm.augment` and `asr_lstm.vocal_tract` use those before
 # Words that stay together: as many real transitions as possible, and still a sentence that is new.
@@ -46,7 +49,7 @@ class Splicer:
 
     Args:
         utterances: of the training data.
-        words: where the words of each are, in its order; empty where that is not known.
+        words: where the words of each are, in its order, as its transcript parts them; empty where that is not known.
         load: gives their audio (samples,).
         rate: of the audio, in Hz.
         share: of the utterances that are put together anew.
@@ -66,11 +69,52 @@ class Splicer:
         self._load = load
         self._rate = rate
         self._share = share
+        counts = [len(utterance.text.split()) for utterance in utterances]
+        self._begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        # In memory that processes which load ahead share, so that they learn of new places.
+        self._places = torch.full((int(self._begins[-1]), 2), torch.nan, dtype=torch.float64).share_memory_()
+        self._renewals = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._followed = -1
         self._cuts: dict[int, list[int]] = {}
-        self._of_speaker: dict[str, list[int]] = defaultdict(list)
-        for index, (utterance, spans) in enumerate(zip(utterances, words, strict=True)):
-            if spans and utterance.speaker:
-                self._of_speaker[utterance.speaker].append(index)
+        self._of_speaker: dict[str, list[int]] = {}
+        self.renew(words)
+
+    def renew(self, words: Sequence[Sequence[TimedSpan]]) -> None:
+        """Take the words to be elsewhere from now on; `words` as for the constructor."""
+        places = np.full(self._places.shape, np.nan)
+        for index, spans in enumerate(words):
+            if spans:
+                places[self._words_of(index)] = [(span.start, span.end) for span in spans]
+        self.places = places
+
+    @property
+    def places(self) -> Places:
+        """(words, 2) of all utterances, one after the other: where each begins and ends, in seconds, or NaN."""
+        return self._places.numpy().copy()
+
+    @places.setter
+    def places(self, places: Places) -> None:
+        self._places.copy_(torch.from_numpy(places))
+        self._renewals += 1
+
+    def _words_of(self, index: int) -> slice:
+        return slice(int(self._begins[index]), int(self._begins[index + 1]))
+
+    def _known(self, index: int) -> Places:
+        """The places of an utterance's words; none where they are not known."""
+        places: Places = self._places[self._words_of(index)].numpy()
+        return places[:0] if np.isnan(places).any() else places
+
+    def _follow(self) -> None:
+        """Forget what was cut at earlier places."""
+        if self._followed == (now := int(self._renewals)):
+            return
+        self._followed, self._cuts = now, {}
+        found = defaultdict(list)
+        for index, utterance in enumerate(self._utterances):
+            if utterance.speaker and len(self._known(index)):
+                found[utterance.speaker].append(index)
+        self._of_speaker = dict(found)
 
     def __call__(self, index: int, seed: int) -> tuple[Samples, str] | None:
         """Audio (samples,) and transcript with as many words as those of the utterance at `index`.
@@ -79,31 +123,32 @@ class Splicer:
         and where a recording that it would be put together from cannot be read: that one is to blame when its own
         turn comes, and not this.
         """
+        self._follow()
         draw = np.random.default_rng([seed, _STREAM])
-        own = self._words[index]
+        own = len(self._known(index))
         same = self._of_speaker.get(self._utterances[index].speaker or "", [])
-        if draw.random() >= self._share or len(own) < 2 or not same:
+        if draw.random() >= self._share or own < 2 or not same:
             return None
         pieces: list[Samples] = []
         words: list[str] = []
-        while len(words) < len(own):
+        while len(words) < own:
             source = same[draw.integers(len(same))]
-            spans = self._words[source]
-            most = min(_MOST_WORDS, len(spans), len(own) - len(words))
+            said = self._utterances[source].text.split()
+            most = min(_MOST_WORDS, len(said), own - len(words))
             count = int(draw.integers(1, most + 1))
-            first = int(draw.integers(0, len(spans) - count + 1))
+            first = int(draw.integers(0, len(said) - count + 1))
             try:
                 pieces.append(self._piece(source, first, first + count))
             except READING_ERRORS:
                 return None
-            words += [span.text for span in spans[first : first + count]]
+            words += said[first : first + count]
         return np.concatenate(pieces), " ".join(words)
 
     def _piece(self, index: int, first: int, end: int) -> Samples:
         """The audio of some words of an utterance, its ends faded."""
         audio = self._load(self._utterances[index])
         if index not in self._cuts:
-            self._cuts[index] = cut_between(audio, self._words[index], rate=self._rate)
+            self._cuts[index] = cut_between(audio, self._known(index), rate=self._rate)
         cuts = self._cuts[index]
         piece: Samples = np.array(audio[cuts[first] : cuts[end]], np.float32)
         ramp = np.linspace(0, 1, min(round(_FADE_SECONDS * self._rate), len(piece) // 2), dtype=np.float32)
@@ -112,14 +157,14 @@ class Splicer:
         return piece
 
 
-def cut_between(audio: Samples, words: Sequence[TimedSpan], *, rate: int) -> list[int]:
+def cut_between(audio: Samples, words: Places, *, rate: int) -> list[int]:
     """Where to cut an utterance into its words, at the quietest places: the first sample of each, and the length."""
     cuts = [0]
     width = round(_QUIET_SECONDS * rate)
     power = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    for word, following in pairwise(words):
-        begin = max(word.end - _LEEWAY_SECONDS, word.start)
-        places = np.arange(round(begin * rate), round((following.start + _LEEWAY_SECONDS) * rate) + 1)
+    for (start, end), (following, _) in pairwise(words.tolist()):
+        begin = max(end - _LEEWAY_SECONDS, start)
+        places = np.arange(round(begin * rate), round((following + _LEEWAY_SECONDS) * rate) + 1)
         around = [np.clip(places + side * width // 2, 0, len(audio)) for side in (-1, 1)]
         quietest = int(places[np.argmin(power[around[1]] - power[around[0]])])
         cuts.append(min(max(quietest, cuts[-1]), len(audio)))
@@ -127,27 +172,41 @@ def cut_between(audio: Samples, words: Sequence[TimedSpan], *, rate: int) -> lis
 
 
 def find_words(
-    utterances: Sequence[Utterance], *, model: str | Path, device: str = "cpu"
+    utterances: Sequence[Utterance],
+    *,
+    model: str | Path | Bundle,
+    load: Loader | None = None,
+    device: str = "cpu",
+    show: bool = True,
 ) -> list[Sequence[TimedSpan]]:
     """Where a model hears the words of utterances, as their transcripts write them.
 
-    There are none of an utterance that it cannot align, or in whose words it believes too little. `device` is torch's
-    name of where it listens.
+    Args:
+        utterances: with transcripts.
+        model: its folder, or itself.
+        load: reads an utterance for it; its own loader by default.
+        device: torch's name of where it listens.
+        show: how far it is, on a terminal.
+
+    Returns:
+        The words of each; none of one that cannot be aligned, or in whose words the model believes too little.
 
     Raises:
         ConfigError: the model cannot be loaded, or has units that don't say where words part.
     """
     try:
-        found = align_manifest(model=Path(model), utterances=utterances, device=device)
+        bundle = model if isinstance(model, Bundle) else Path(model)
+        found = align_manifest(model=bundle, utterances=utterances, load=load, device=device, show=show)
     except ValueError as error:
-        raise ConfigError(f"augment.splice: {model}: {error}; say 0") from error
+        named = "the model" if isinstance(model, Bundle) else model
+        raise ConfigError(f"augment.splice: {named}: {error}; say 0") from error
     words = [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]
     if 2 * sum(map(bool, words)) < len(words):
         log.warning(
             "augment.splice: of %d utterances %s hears the words of %d only; the others are heard as they were said. "
             "Begin from a model that has learned more (more bootstrap.hours)",
             len(words),
-            model,
+            "the model" if isinstance(model, Bundle) else model,
             sum(map(bool, words)),
         )
     return words

@@ -138,6 +138,24 @@ def test_bfloat16_products_follow_float32(blocks: int) -> None:
     assert not torch.equal(low, full)
 
 
+def test_bfloat16_gradients_of_the_normalisations_follow_float32() -> None:
+    torch.manual_seed(0)
+    module = Convolution(2 * 40, 8, stack=2, blocks=2)
+    for block in module.blocks:
+        nn.init.normal_(cast("ResidualBlock", block).second.weight, std=0.05)
+    features, lengths = torch.randn(8, 250, 80), torch.tensor([250] * 8)
+    wanted = torch.randn(8, 250, module.output_size).abs() * torch.linspace(-1, 1, module.output_size)
+    gains = [weight for name, weight in module.named_parameters() if "norm" in name]
+    found = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            heard = module(features, lengths)
+        found.append(torch.autograd.grad((heard.float() * wanted).sum(), gains))
+    assert len(gains) == 6
+    for full, half in zip(*found, strict=True):
+        assert (half - full).norm() < 0.05 * full.norm()
+
+
 @pytest.mark.parametrize("stack", [0, 5, 7, 8, 12])
 def test_frames_that_two_layers_cannot_join_are_refused(stack: int) -> None:
     with pytest.raises(

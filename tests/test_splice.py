@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from asr_lstm.alignment import TimedSpan
-from asr_lstm.batching import Draw, Example
+from asr_lstm.batching import Draw, Example, collate
 from asr_lstm.config import CorpusConfig, Recipe
 from asr_lstm.data import UtteranceDataset
 from asr_lstm.errors import ConfigError
@@ -130,6 +131,36 @@ def test_an_utterance_of_no_known_speaker_or_words_stays_as_it_was() -> None:
     assert not any(unknown(1, seed) for seed in range(20))
 
 
+def test_new_places_take_the_place_of_the_old() -> None:
+    right = [spans(row) for row in UTTERANCES]
+    wrong = [[replace(span, start=span.start + WORD, end=span.end + WORD) for span in row] for row in right]
+    made = Splicer(UTTERANCES, wrong, load=sung, rate=RATE, share=1.0)
+    assert any(heard(made(1, seed)[0]) != made(1, seed)[1].split() for seed in range(20))  # type: ignore[index]
+    made.renew(right)
+    for seed in range(20):
+        audio, text = made(1, seed)  # type: ignore[misc]
+        np.testing.assert_array_equal(audio, splicer()(1, seed)[0])  # type: ignore[index]
+        assert heard(audio) == text.split()
+    made.renew([()] * len(UTTERANCES))
+    assert np.isnan(made.places).all()
+    assert made(1, 0) is None
+
+
+def test_a_process_that_loads_ahead_learns_of_new_places() -> None:
+    units = CharacterUnits.from_texts([row.text for row in UTTERANCES], Normaliser())
+    unknown = Splicer(UTTERANCES, [()] * len(UTTERANCES), load=sung, rate=RATE, share=1.0)
+    own = UtteranceDataset(UTTERANCES, units, sung, splice=unknown)
+    draws = [[Draw(1, seed)] for seed in range(10)]
+    loader = DataLoader(own, batch_sampler=draws, collate_fn=collate, num_workers=1, persistent_workers=True)
+
+    def texts() -> list[str]:
+        return [units.decode(batch.targets.tolist()) for batch in loader]
+
+    assert set(texts()) == {UTTERANCES[1].text}
+    unknown.renew([spans(row) for row in UTTERANCES])
+    assert texts() == [splicer()(1, seed)[1] for seed in range(10)]  # type: ignore[index]
+
+
 def test_a_recording_that_is_gone_is_not_blamed_on_what_it_would_be_put_into() -> None:
     def load(utterance: Utterance) -> np.ndarray:
         if utterance is UTTERANCES[1]:
@@ -148,8 +179,7 @@ def test_cuts_are_the_quietest_places_between_words() -> None:
     draw = np.random.default_rng(1)
     audio = draw.standard_normal(8000).astype(np.float32) * 0.1
     audio[2500:2900] *= 0.01
-    words = [TimedSpan("a", 0.1, 0.25, 1.0), TimedSpan("b", 0.4, 0.5, 1.0), TimedSpan("c", 0.5, 0.6, 1.0)]
-    cuts = cut_between(audio, words, rate=8000)
+    cuts = cut_between(audio, np.array([(0.1, 0.25), (0.4, 0.5), (0.5, 0.6)]), rate=8000)
     assert cuts[0] == 0
     assert cuts[-1] == 8000
     energies = [np.square(audio[place - 80 : place + 80]).sum() for place in range(1840, 3361)]

@@ -80,7 +80,7 @@ def backward(
 
 def mask_rows(rows: Tensor, mask: Tensor, sequence: Tensor) -> Tensor:
     """Rows (rows, dims) times mask (batch, dims) at each row's sequence (rows,)."""
-    rows, mask = rows.contiguous(), mask.contiguous()
+    rows, mask, sequence = rows.contiguous(), mask.contiguous(), sequence.contiguous()
     out = torch.empty_like(rows)
     _loaded().lstm_mask_rows(
         *map(_address, (rows, mask, sequence, out)), *rows.shape, torch.get_num_threads(), thread_pool()
