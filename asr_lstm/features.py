@@ -90,6 +90,11 @@ class FeatureConfig:
         return self.mels if self.kind == "log_mel" else self.dims
 
     @property
+    def frame_seconds(self) -> float:
+        """From one frame that the encoder is given to the next."""
+        return self.hop_ms * self.stack / 1000
+
+    @property
     def centre_frames(self) -> int:
         """Frames before and after each one over which `centre_seconds` reaches."""
         return round(500 * self.centre_seconds / self.hop_ms) if self.kind == "log_mel" else 0

@@ -154,7 +154,11 @@ class Recogniser(nn.Module):
     ) -> None:
         super().__init__()
         self.front_end = make_front_end(features, vocal_tract=augment.vocal_tract if augment else 0.0)
-        self.spec_augment = SpecAugment(augment, bands=features.bands) if augment else None
+        self.spec_augment = (
+            SpecAugment(augment, bands=features.bands, frame_seconds=features.frame_seconds)
+            if augment
+            else None
+        )
         self.encoder = make_encoder(self.front_end.dims, encoder, stack=features.stack)
         self.dropout = LockedDropout(encoder.layer_dropout)
         self.head = OutputLayer(self.encoder.output_size, units)

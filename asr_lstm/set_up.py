@@ -160,7 +160,7 @@ def _make_splicer(recipe: Recipe, utterances: Sequence[Utterance], load: Loader)
 
 def make_callbacks(recipe: Recipe, task: CTCTraining, keeper: Checkpointer) -> list[Callback]:
     """What stands beside training, `keeper` first."""
-    callbacks = [keeper, GradientWatch(recipe.features.hop_ms * recipe.features.stack / 1000)]
+    callbacks = [keeper, GradientWatch(recipe.features.frame_seconds)]
     if parallel.rank() == 0:
         callbacks.append(ProgressReport(task.total_updates))
     return callbacks

@@ -208,7 +208,7 @@ def test_a_language_model_learns_and_scores(tmp_path: Path) -> None:
 def test_the_augmentation_hides_what_it_hides_on_the_cpu() -> None:
     from asr_lstm.augment import SpecAugment
 
-    masks = SpecAugment(AugmentConfig(), bands=8).train()
+    masks = SpecAugment(AugmentConfig(), bands=8, frame_seconds=0.03).train()
     features, lengths, seeds = torch.ones(3, 50, 16), torch.tensor([50, 20, 49]), torch.arange(3)
     expected = masks(features, lengths, seeds)
     assert torch.equal(masks(features.to(GPU), lengths, seeds).cpu(), expected)

@@ -96,7 +96,7 @@ def test_a_batch_that_does_not_fit_gives_the_same_gradients_in_parts(
     error: Exception, options: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     task, _ = small.make()
-    task.model.spec_augment = SpecAugment(AugmentConfig(time_share=0.5), bands=4)
+    task.model.spec_augment = SpecAugment(AugmentConfig(time_share=0.5), bands=4, frame_seconds=0.04)
     batch = batch_of(7)
     parameters = list(task.model.parameters())
 
