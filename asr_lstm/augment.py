@@ -66,7 +66,7 @@ class AugmentConfig:
         frequency_masks: bands hidden in each utterance (SpecAugment).
         frequency_width: the widest such band, as a share of all bands.
         time_masks: stretches hidden in each utterance.
-        time_seconds: the longest such stretch.
+        time_width_seconds: the longest such stretch.
         time_share: at most this share of an utterance in one stretch.
     """
 
@@ -88,7 +88,7 @@ class AugmentConfig:
     frequency_masks: int = 2
     frequency_width: float = 0.2
     time_masks: int = 2
-    time_seconds: float = 0.4
+    time_width_seconds: float = 0.4
     time_share: float = 0.1
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class AugmentConfig:
                 raise ValueError(
                     f"augment.{name} must be at least 0 and below 0.5, not {getattr(self, name)}"
                 )
-        for name in ("frequency_masks", "time_masks", "time_seconds", "pause", "equaliser_db"):
+        for name in ("frequency_masks", "time_masks", "time_width_seconds", "pause", "equaliser_db"):
             if getattr(self, name) < 0:
                 raise ValueError(f"augment.{name} must not be below 0, but is {getattr(self, name)}")
         for name in ("splice", "room", "noise", "gain", "telephone", "frequency_width", "time_share"):
@@ -319,7 +319,9 @@ class SpecAugment(nn.Module):
             for width, place in draws[: self.config.frequency_masks]:
                 first, last = _stretch(width * widest, place, self.bands)
                 row[:, :, first:last] = 0
-            longest = min(self.config.time_seconds / self.frame_seconds, self.config.time_share * length)
+            longest = min(
+                self.config.time_width_seconds / self.frame_seconds, self.config.time_share * length
+            )
             for width, place in draws[self.config.frequency_masks :]:
                 first, last = _stretch(width * longest, place, length)
                 row[first:last] = 0

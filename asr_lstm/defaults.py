@@ -270,7 +270,7 @@ def _augment(speech: Speech, *, passes: float) -> list[Choice]:
     ]
     if not speech.closed:
         longest = "the longest of them"
-        chosen.append(Choice("augment.time_seconds", 0.2, longest, needs="augment.time_masks"))
+        chosen.append(Choice("augment.time_width_seconds", 0.2, longest, needs="augment.time_masks"))
     if speech.closed and speech.single_words:
         edges = "single words are cut out in many ways"
         chosen += [

@@ -96,7 +96,7 @@ def test_bands_are_hidden_throughout_and_in_each_stacked_frame() -> None:
 
 def test_stretches_lie_within_the_utterance_and_their_bounds() -> None:
     lengths = [1, 5, 10, 30, 60, 200] * 50
-    module = make(frequency_masks=0, time_masks=1, time_seconds=0.4, time_share=0.2)
+    module = make(frequency_masks=0, time_masks=1, time_width_seconds=0.4, time_share=0.2)
     hidden = augmented(module, lengths=lengths, seeds=list(range(len(lengths))), frames=210)
     assert torch.equal(hidden, hidden[:, :, :1, :1].expand_as(hidden))
     longest = dict.fromkeys(lengths, 0)

@@ -67,7 +67,7 @@ def test_at_the_measured_sizes_it_is_what_the_recipes_have(
     for key in {
         "units.kind", "features.rate", "features.mels", "features.stack", "features.centre", "encoder.layers",
         "encoder.hidden", "encoder.layer_dropout", "encoder.state_dropout", "augment.speed", "augment.vocal_tract",
-        "augment.frequency_masks", "augment.time_masks", "augment.time_seconds", "augment.trim",
+        "augment.frequency_masks", "augment.time_masks", "augment.time_width_seconds", "augment.trim",
         "augment.pause", "augment.equaliser_db",
         "encoder.convolution", "encoder.convolution_blocks", "encoder.time_reduction", "encoder.self_conditioning",
         "training.dropout_epochs", "training.errors",
