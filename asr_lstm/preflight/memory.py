@@ -13,6 +13,7 @@ from asr_lstm.model import EncoderConfig, make_encoder
 
 _FLOAT_BYTES = 4
 _TRAINED_COPIES = 4  # parameters, gradients, and the two moments of AdamW
+_BLOCK_BYTES = 20  # for each number that a residual block gives (measured)
 _NOT_REUSED = 0.5  # of what the front end frees: pieces of other sizes than the encoder asks for (measured)
 
 
@@ -66,8 +67,9 @@ def training_memory(
     a frame, once: 8 D P before the head and 16 for each unit: logits, log-probabilities and their gradients.
     Before all that the front end takes 12 bytes for each point of the Fourier transform of each of its own frames, and
     8 a sample. These are free again when the encoder begins, which finds use for about half of them.
-    A convolution keeps what it hears, and of each of its layers what it gives, in 4 bytes or 2; a block of it three
-    times as much as it gives.
+    A convolution keeps what it hears, and of each of its layers what it gives, in 4 bytes or 2, and 4 bytes of the
+    last for its normalisation; a block of it 20 bytes for each number that it gives, in either type (measured: it
+    keeps 12 or 8 of them, and what it frees lies between them unused).
     With two `views` (`training.consistency`) each frame counts twice, but for the front end.
 
     It was 0.85 to 1.15 times the measured peak (2 and 3 layers of 64 to 192, 24 to 80 s, either type). Python
@@ -84,8 +86,8 @@ def training_memory(
     if encoder.convolution:
         with torch.device("meta"):
             heard = Convolution(dims, encoder.convolution, stack=stack)
-        given = heard.middle_size + (1 + 3 * encoder.convolution_blocks) * heard.output_size
-        kept = frames * (dims + given) * (2 if bfloat16 else 4)
+        layers = (dims + heard.middle_size + heard.output_size) * (2 if bfloat16 else 4)
+        kept = frames * (layers + (4 + _BLOCK_BYTES * encoder.convolution_blocks) * heard.output_size)
         dims = heard.output_size
     for factor in [*encoder.time_reduction, *[1] * (encoder.layers - len(encoder.time_reduction))]:
         kept += frames * (2 * dims + 16 * wide if bfloat16 else 4 * (dims + 6 * wide))

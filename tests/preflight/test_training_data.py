@@ -222,11 +222,11 @@ def test_memory_of_a_convolution_and_of_two_views_by_hand() -> None:
     front_end = make_front_end(FeatureConfig(kind="frames", dims=6, hop_ms=62.5, stack=2))
     encoder = EncoderConfig(layers=1, hidden=3, layer_norm=False, convolution=2)
     parameters = count_parameters(12, encoder, units=5, stack=2)
-    kept, layer, once = 12 + 2 * 3 + 2 * 2, 2 * 2 + 6 * 6, 8 * 6 + 16 * 5
+    kept, layer, once = 12 + 2 * 3 + 2 * 2 + 2 * 2, 2 * 2 + 6 * 6, 8 * 6 + 16 * 5
     expected = 16 * parameters + 2 * 8 * (4 * kept + 2 * 4 * layer + once)
     assert training_memory(front_end, encoder, units=5, seconds=1.0, views=2) == expected
     deeper = replace(encoder, convolution_blocks=1)
-    expected += 16 * (2 * 2 + 2 * (2 * 2 * 9 + 2)) + 2 * 8 * 4 * 3 * 2 * 2
+    expected += 16 * (2 * 2 + 2 * (2 * 2 * 9 + 2)) + 2 * 8 * 20 * 2 * 2
     assert training_memory(front_end, deeper, units=5, seconds=1.0, views=2) == expected
 
 
