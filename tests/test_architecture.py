@@ -100,6 +100,7 @@ GROUPS = [
         "study_page",
         "set_up",
         "splice",
+        "splice_again",
         "fit",
         "stages",
         "experiment",
