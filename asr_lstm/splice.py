@@ -90,7 +90,8 @@ class Splicer:
     @property
     def places(self) -> Places:
         """(words, 2) of all utterances, one after the other: where each begins and ends, in seconds, or NaN."""
-        return self._places.numpy().copy()
+        places: Places = self._places.numpy().copy()
+        return places
 
     @places.setter
     def places(self, places: Places) -> None:
