@@ -39,6 +39,7 @@ class ResidualBlock(nn.Module):
     Residual Networks" (arXiv 1603.05027), equation 1 and section 4, of whose two normalisations the first is kept.
     The last weights are zero at first, after Goyal et al. 2017 (arXiv 1706.02677), section 5.1. With random ones CTC
     learned nothing in 700 updates, nor did it in eight blocks where each frame was normalised as a whole.
+
     Args:
         channels: in and out.
     """

@@ -69,7 +69,11 @@ class Splicer:
         self._load = load
         self._rate = rate
         self._share = share
-        counts = [len(utterance.text.split()) for utterance in utterances]
+        # Read once: of a large manifest each is a line of a file.
+        counts, self._speakers = [], []
+        for utterance in utterances:
+            counts.append(len(utterance.text.split()))
+            self._speakers.append(utterance.speaker or "")
         self._begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         # In memory that processes which load ahead share, so that they learn of new places.
         self._places = torch.full((int(self._begins[-1]), 2), torch.nan, dtype=torch.float64).share_memory_()
@@ -112,9 +116,9 @@ class Splicer:
             return
         self._followed, self._cuts = now, {}
         found = defaultdict(list)
-        for index, utterance in enumerate(self._utterances):
-            if utterance.speaker and len(self._known(index)):
-                found[utterance.speaker].append(index)
+        for index, speaker in enumerate(self._speakers):
+            if speaker and len(self._known(index)):
+                found[speaker].append(index)
         self._of_speaker = dict(found)
 
     def __call__(self, index: int, seed: int) -> tuple[Samples, str] | None:
@@ -127,27 +131,28 @@ class Splicer:
         self._follow()
         draw = np.random.default_rng([seed, _STREAM])
         own = len(self._known(index))
-        same = self._of_speaker.get(self._utterances[index].speaker or "", [])
+        same = self._of_speaker.get(self._speakers[index], [])
         if draw.random() >= self._share or own < 2 or not same:
             return None
         pieces: list[Samples] = []
         words: list[str] = []
         while len(words) < own:
             source = same[draw.integers(len(same))]
-            said = self._utterances[source].text.split()
+            utterance = self._utterances[source]
+            said = utterance.text.split()
             most = min(_MOST_WORDS, len(said), own - len(words))
             count = int(draw.integers(1, most + 1))
             first = int(draw.integers(0, len(said) - count + 1))
             try:
-                pieces.append(self._piece(source, first, first + count))
+                pieces.append(self._piece(source, utterance, first, first + count))
             except READING_ERRORS:
                 return None
             words += said[first : first + count]
         return np.concatenate(pieces), " ".join(words)
 
-    def _piece(self, index: int, first: int, end: int) -> Samples:
+    def _piece(self, index: int, utterance: Utterance, first: int, end: int) -> Samples:
         """The audio of some words of an utterance, its ends faded."""
-        audio = self._load(self._utterances[index])
+        audio = self._load(utterance)
         if index not in self._cuts:
             self._cuts[index] = cut_between(audio, self._known(index), rate=self._rate)
         cuts = self._cuts[index]
@@ -195,11 +200,11 @@ def find_words(
     Raises:
         ConfigError: the model cannot be loaded, or has units that don't say where words part.
     """
+    named = "the model" if isinstance(model, Bundle) else model
     try:
         bundle = model if isinstance(model, Bundle) else Path(model)
         found = align_manifest(model=bundle, utterances=utterances, load=load, device=device, show=show)
     except ValueError as error:
-        named = "the model" if isinstance(model, Bundle) else model
         raise ConfigError(f"augment.splice: {named}: {error}; say 0") from error
     words = [_as_written(utterance.text, one) for utterance, one in zip(utterances, found, strict=True)]
     if 2 * sum(map(bool, words)) < len(words):
@@ -207,7 +212,7 @@ def find_words(
             "augment.splice: of %d utterances %s hears the words of %d only; the others are heard as they were said. "
             "Begin from a model that has learned more (more bootstrap.hours)",
             len(words),
-            "the model" if isinstance(model, Bundle) else model,
+            named,
             sum(map(bool, words)),
         )
     return words
