@@ -12,9 +12,9 @@ import numpy as np
 from rich.console import Console
 
 from asr_lstm.config import RECIPE_NAME, load_recipe
+from asr_lstm.decoded import read_recognitions
 from asr_lstm.errors import DataError
 from asr_lstm.evaluate import DECODER
-from asr_lstm.experiment import read_recognitions
 from asr_lstm.files import atomic_write
 from asr_lstm.manifest import read_manifest
 from asr_lstm.paired import PairedTest, paired_test

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,40 +10,29 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr_lstm.bootstrap import bootstrap_notes, bootstrap_recipe, speak_transcripts
+from asr_lstm.bootstrap import bootstrap_notes, bootstrap_recipe
 from asr_lstm.bundle import UNITS_NAME, Bundle, load_bundle
 from asr_lstm.config import Recipe
+from asr_lstm.decoded import decode_stage, read_recognitions, write_recognitions
 from asr_lstm.decoding.decoders import Parts, make_decoder
 from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.decoding.tune_weights import has_weights
 from asr_lstm.decoding.tuned import TUNED_NAME, Tuned, load_tuned, save_tuned
-from asr_lstm.errors import AudioError, ConfigError
+from asr_lstm.errors import ConfigError
 from asr_lstm.evaluate import DECODER, ScoredSplit, device_name, score_recognitions
-from asr_lstm.files import atomic_write
 from asr_lstm.init_from import bundle_digest
-from asr_lstm.manifest import Loader, iter_manifest, read_manifest, write_manifest
+from asr_lstm.manifest import Loader, read_manifest
 from asr_lstm.manifest_index import open_manifest
 from asr_lstm.model_files import CONFIG_NAME, WEIGHTS_NAME
-from asr_lstm.phones import check_phones
-from asr_lstm.recognise import Recognition, Recognitions, recognise_each
-from asr_lstm.report import Results, read_results, results_markdown, write_results
-from asr_lstm.resume import CHECKPOINTS_NAME, any_under_way, refuse_others
+from asr_lstm.model_inputs import inputs_beside, known_inputs, model_settings
+from asr_lstm.recognise import Recognitions, recognise_each
+from asr_lstm.report import Results, read_results, write_results
+from asr_lstm.resume import CHECKPOINTS_NAME, refuse_others
 from asr_lstm.schedule import torch_device
+from asr_lstm.spoken import SpokenTranscripts
 from asr_lstm.stages import Stages, content_digest, tree_digest
 from asr_lstm.tuning import describe_source, print_report, tune_bundle
 
-# Settings that change how fast a model comes, but not the model.
-_NOT_THE_MODEL = (
-    ("data", "workers"),
-    ("data", "cache_gib"),
-    ("data", "eval_seconds"),
-    ("training", "device"),
-    ("training", "deterministic"),
-    ("training", "checkpoint_minutes"),
-    ("training", "recompute"),
-    ("training", "tolerate_share"),
-    ("training", "stop_after_nonfinite"),
-)
 # What results.json says of training.
 _TRAINED = ("precision", "best_dev_wer", "resumed", "bootstrap_seconds")
 
@@ -88,9 +75,8 @@ class Experiment:
         return self.folder / "model"
 
     @property
-    def _bootstrap(self) -> Path:
-        """The folder of synthetic speech and of what is learned from it alone."""
-        return self.folder / "bootstrap"
+    def _spoken(self) -> SpokenTranscripts:
+        return SpokenTranscripts(self.recipe, self.folder / "bootstrap")
 
     def fold(self, name: str) -> Experiment:
         """The experiment of one fold, in the same layout below `folds/NAME`."""
@@ -127,11 +113,11 @@ class Experiment:
             AsrLstmError: as in `asr_lstm.fit.fit`.
         """
         recipe, train, before = self.recipe, manifests["train"], 0.0
-        known = self._known(manifests)
+        known = known_inputs(recipe, manifests)
         if self._is_trained(known):
             return
         self._refuse_others(known)
-        if spoken := self._speak(manifests):
+        if spoken := self._spoken.make(train):
             if recipe.bootstrap.how == "begin":
                 first = self._begin({"train": spoken, "dev": manifests["dev"]})
                 before = first.stages.record("train")["train_seconds"]
@@ -146,7 +132,7 @@ class Experiment:
                     "copy it, or give the recipe another --name"
                 )
             settings["init"] = bundle_digest(init)
-        key = settings | self._inputs(manifests["dev"]) | {"train": content_digest(train)}
+        key = settings | inputs_beside(recipe, manifests["dev"]) | {"train": content_digest(train)}
         if fade := recipe.bootstrap.fading_epochs:
             key["fade"] = fade
         if not self.fresh and self.stages.done("train", key) is not None:
@@ -179,52 +165,12 @@ class Experiment:
         Raises:
             ConfigError: there is one.
         """
-        self._refuse_others(self._known(manifests))
+        self._refuse_others(known_inputs(self.recipe, manifests))
 
     def _refuse_others(self, known: Mapping[str, Any]) -> None:
         if not self.fresh:
             refuse_others(self.folder / CHECKPOINTS_NAME, known)
-            self._refuse_other_speech(known["recordings"])
-
-    def _refuse_other_speech(self, recordings: str) -> None:
-        """See that no learning from other synthetic speech is under way, whose voices would be removed."""
-        if not self.recipe.bootstrap.hours or not any_under_way(self._bootstrap / CHECKPOINTS_NAME):
-            return
-        if Stages(self._bootstrap / "stages.json").done("prepare", self._speech_key(recordings)) is None:
-            raise ConfigError(
-                f"{self._bootstrap}: learning from other synthetic speech is not done; set the transcripts and the "
-                "settings of bootstrap back to go on with it, or say --fresh to start over"
-            )
-
-    def _speech_key(self, recordings: str) -> dict[str, Any]:
-        """What the synthetic speech depends on; `recordings` is the digest of the training manifest."""
-        config = self.recipe.bootstrap
-        return config.spoken | {
-            "train": recordings,
-            "texts": tree_digest(config.text),
-            "seed": self.recipe.seed,
-        }
-
-    def _known(self, manifests: Mapping[str, Path]) -> dict[str, Any]:
-        """What the model depends on, as far as it is known before synthetic speech is made and learned from."""
-        known = model_settings(self.recipe) | self._inputs(manifests["dev"])
-        del known["training"]["init"]
-        known["recordings"] = content_digest(manifests["train"])
-        if self.recipe.bootstrap.hours:
-            known["bootstrap"] = asdict(self.recipe.bootstrap)
-            known["texts"] = tree_digest(self.recipe.bootstrap.text)
-        return known
-
-    def _inputs(self, dev: Path) -> dict[str, Any]:
-        """What else than settings and training data a model depends on."""
-        inputs = {
-            "load": self.recipe.corpus.load,
-            "dev": content_digest(dev),
-            "noise": tree_digest([self.recipe.augment.noise_folder]),
-        }
-        if self.recipe.phones.share:
-            inputs["lexicon"] = tree_digest([self.recipe.phones.lexicon])
-        return inputs
+            self._spoken.refuse_others(known["recordings"])
 
     def _is_trained(self, known: Mapping[str, Any]) -> bool:
         """Whether the model stands that began with synthetic speech, be that speech still there or not."""
@@ -240,52 +186,12 @@ class Experiment:
         """The files that training writes."""
         return [self.model / name for name in (CONFIG_NAME, WEIGHTS_NAME, UNITS_NAME)]
 
-    def _speak(self, manifests: Mapping[str, Path]) -> Path | None:
-        """The manifest of the synthetic speech that the recipe asks for, made of the training transcripts.
-
-        Where it is to be mixed in, the training data stands before it.
-
-        Raises:
-            ConfigError: the recipe names another model to begin from as well, its data is no audio, it wants shards,
-                which mixed data does not lie in, or words cannot be turned into the phones that it wants.
-        """
-        config = self.recipe.bootstrap
-        if not config.hours:
-            return None
-        if self.recipe.training.init and config.how == "begin":
-            raise ConfigError(
-                "bootstrap.hours: the recipe begins from training.init already; leave one of them out"
-            )
-        if self.recipe.features.kind != "log_mel":
-            raise ConfigError(f"bootstrap.hours: speech is no {self.recipe.features.kind}; say 0")
-        if self.recipe.data.shards_at_once and config.how != "begin":
-            raise ConfigError(
-                f"data.shards_at_once: the synthetic speech of bootstrap.how {config.how} lies in no shards; say 0, "
-                "or let it begin"
-            )
-        stages = Stages(self._bootstrap / "stages.json")
-        key = self._speech_key(content_digest(manifests["train"]))
-        if (record := stages.done("prepare", key)) is None:
-            check_phones(self.recipe.phones)  # before anything takes long
-            train = open_manifest(manifests["train"], self.recipe.text)
-            transcripts = [utterance.text for utterance in train]
-            folder = self._bootstrap / "manifests"
-            prepared = speak_transcripts(config, transcripts, output=folder, seed=self.recipe.seed)
-            spoken = prepared.manifests["train"]
-            if config.how != "begin":
-                rows = itertools.chain(iter_manifest(manifests["train"]), iter_manifest(spoken))
-                spoken = spoken.with_name("mixed.jsonl")
-                write_manifest(spoken, rows)
-            record = {"train": str(spoken)}
-            stages.finish("prepare", key, record, outputs=[spoken, *prepared.depends])
-        return Path(record["train"])
-
     def _begin(self, manifests: Mapping[str, Path]) -> Experiment:
         """The experiment whose model training begins from, learned from synthetic speech.
 
         That model is judged by the real `dev`, which shows how little of it carries over by itself.
         """
-        first = self._within(self._bootstrap, bootstrap_recipe(self.recipe))
+        first = self._within(self._spoken.folder, bootstrap_recipe(self.recipe))
         hours = self.recipe.bootstrap.hours
         self.console.print(f"synthetic speech to begin with, {hours:g} h:", highlight=False)
         first.train(manifests)
@@ -435,74 +341,3 @@ class Experiment:
             normaliser=self.recipe.text,
             seed=self.recipe.seed,
         )
-
-
-def model_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that a model depends on, by section; without those of its data.
-
-    A setting that came after there were models is left out where it is off, so that they stand.
-    """
-    sections = asdict(recipe)
-    for name in ("corpus", "environment", "decoding", "bootstrap", "minutes"):
-        del sections[name]
-    for section, name in _NOT_THE_MODEL:
-        del sections[section][name]
-    training = sections["training"]
-    if not recipe.phones.share:
-        del sections["phones"]
-    if not recipe.augment.splice:
-        del sections["augment"]["splice"]
-    if not (recipe.augment.splice and recipe.augment.splice_again):
-        del sections["augment"]["splice_again"]
-    if recipe.units.kind != "pieces":
-        del sections["units"]["size"]
-    if not recipe.training.errors:
-        del training["errors"], training["errors_from"]
-    if not recipe.training.dropout_epochs:
-        del training["dropout_epochs"]
-    return sections
-
-
-def decode_stage(split: str, decoder: str) -> str:
-    """The name of the stage that decodes a split."""
-    return f"decode {split}" if decoder == DECODER else f"decode {split} {decoder}"
-
-
-def write_recognitions(path: Path, recognitions: Recognitions) -> None:
-    """Write what was recognised, a JSON object for each utterance in the manifest's order."""
-    with atomic_write(path) as file:
-        for item in recognitions.items:
-            row: dict[str, Any] = {"text": item.text}
-            if item.error is not None:
-                row["error"] = str(item.error)
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_recognitions(path: Path, *, seconds: float = 0.0, audio_seconds: float = 0.0) -> Recognitions:
-    """Read what `write_recognitions` wrote; the seconds are remembered elsewhere."""
-    items = []
-    # Not splitlines: a file's name within an error may hold other characters that end a line.
-    for index, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n")):
-        row = json.loads(line)
-        error = AudioError(row["error"]) if "error" in row else None
-        items.append(Recognition(index, row["text"], error))
-    return Recognitions(items, seconds, audio_seconds)
-
-
-def model_card(results: Results, recipe: Recipe) -> str:
-    """The README.md of a trained bundle: what it is, what it learned from, what was measured."""
-    encoder = recipe.encoder
-    kind = "bidirectional" if encoder.bidirectional else "unidirectional"
-    rates = [
-        f"{name.replace('_', ' ')} {value:g}"
-        for name, value in asdict(encoder).items()
-        if value and ("dropout" in name or "zoneout" in name)
-    ]
-    return (
-        f"# {recipe.name}\n\n"
-        f"A speech recogniser made by asr_lstm: {encoder.layers} {kind} LSTM layers of {encoder.hidden} a direction "
-        f"({', '.join(rates) or 'no dropout'}), trained with CTC on {results.train_hours_of_audio or 0:.1f} h.\n"
-        "\n"
-        f"{results_markdown(results)}\n"
-        "Use: `asr-lstm transcribe --model THIS_FOLDER FILE...`\n"
-    )

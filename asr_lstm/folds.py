@@ -9,8 +9,10 @@ from typing import Any
 
 from asr_lstm.config import RECIPE_NAME, write_settings
 from asr_lstm.corpora import Prepared
-from asr_lstm.experiment import Experiment, decode_stage, model_card, write_recognitions
+from asr_lstm.decoded import decode_stage, write_recognitions
+from asr_lstm.experiment import Experiment
 from asr_lstm.manifest import read_manifest, write_manifest
+from asr_lstm.model_card import model_card
 from asr_lstm.model_files import write_card
 from asr_lstm.recognise import Recognitions
 from asr_lstm.stages import content_digest

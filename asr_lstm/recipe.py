@@ -22,11 +22,12 @@ from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.splits import shared_recordings
 from asr_lstm.defaults import LEFT_OPEN, choose_settings
 from asr_lstm.errors import ConfigError, DataError
-from asr_lstm.experiment import Experiment, model_card
+from asr_lstm.experiment import Experiment
 from asr_lstm.folds import FOLD_NOTE, run_folds
 from asr_lstm.functions import find_function
 from asr_lstm.lock import folder_lock
 from asr_lstm.manifest import Loader, Utterance, read_manifest, write_manifest
+from asr_lstm.model_card import model_card
 from asr_lstm.model_files import WEIGHTS_NAME, write_card
 from asr_lstm.report import Results, results_table, worst_alignments
 from asr_lstm.report_page import write_report_page

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_lstm.bundle import Bundle, load_bundle
+from asr_lstm.decoded import read_recognitions
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.evaluate import DECODER
-from asr_lstm.experiment import read_recognitions
 from asr_lstm.manifest import Utterance, read_manifest
 from asr_lstm.recognise import Recognition
 from asr_lstm.report import Results, SplitResult, read_results

@@ -13,8 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr_lstm.bundle import load_bundle
+from asr_lstm.decoded import write_recognitions
 from asr_lstm.evaluate import score_recognitions
-from asr_lstm.experiment import write_recognitions
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 from asr_lstm.recognise import recognise
 from asr_lstm.report import Results, write_results
