@@ -16,7 +16,7 @@ from asr_lstm.errors import DataError
 from asr_lstm.features import FeatureConfig, make_front_end
 from asr_lstm.manifest import Utterance, write_manifest
 from asr_lstm.manifest_index import ManifestIndex, open_manifest
-from asr_lstm.model import EncoderConfig, Recogniser
+from asr_lstm.model import EncoderConfig, Recogniser, make_encoder
 from asr_lstm.preflight import (
     NO_DURATION,
     TOO_SHORT,
@@ -53,13 +53,17 @@ def loss_is_finite(text: str, frames: int) -> bool:
     return bool(torch.isfinite(loss))
 
 
+@pytest.mark.parametrize("reduction", [(), (2,), (2, 2)])
 @pytest.mark.parametrize("text", ["abcd", "aaaa", "aabb", "hello all"])
-def test_rows_are_dropped_exactly_where_torchs_loss_is_infinite(text: str) -> None:
-    front_end = make_front_end(FEATURES)
+def test_rows_are_dropped_exactly_where_torchs_loss_is_infinite(
+    text: str, reduction: tuple[int, ...]
+) -> None:
+    encoder = EncoderConfig(layers=3, hidden=8, time_reduction=reduction)
+    front_end, layers = make_front_end(FEATURES), make_encoder(80, encoder)
     seen = set()
-    for samples in range(160, 8000, 160):
-        frames = int(front_end.output_lengths(torch.tensor([samples])))
-        kept = {row.id for row in check([utterance(text, samples / 16000), KEPT]).kept}
+    for samples in range(160, 8000 * encoder.time_factor, 160):
+        frames = int(layers.output_lengths(front_end.output_lengths(torch.tensor([samples]))))
+        kept = {row.id for row in check([utterance(text, samples / 16000), KEPT], encoder=encoder).kept}
         assert ("u" in kept) == loss_is_finite(text, frames)
         seen.add("u" in kept)
     assert seen == {True, False}
