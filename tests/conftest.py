@@ -47,17 +47,23 @@ def synthetic_texts() -> list[str]:
     return [random_text(random, words=1 + index % 6) for index in range(50)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny matrices are faster, and sums the same everywhere, on one core."""
+    """Tiny matrices are faster, and sums the same everywhere, on one core; the same for a test alone as among all."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws of torch without a seed of its own is the same each time, and whatever ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recogniser (1 layer of 16 a direction, 8 kHz) trained in seconds to read synthetic tones.
 
     The same on each run; it gets nearly every letter right.

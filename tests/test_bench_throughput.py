@@ -13,7 +13,7 @@ import soundfile
 import torch
 from sung_speech import RATE, random_text, sing
 
-pytestmark = pytest.mark.usefixtures("one_thread", "tools_path")
+pytestmark = pytest.mark.usefixtures("tools_path")
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from asr_lstm.lstm import States
 from asr_lstm.model import EncoderConfig, Recogniser, make_encoder
 from asr_lstm.units import CharacterUnits, Normaliser
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BANDS, CHANNELS = 7, 3
 STACKS = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2), 6: (3, 2), 9: (3, 3)}
 

@@ -273,7 +273,7 @@ def test_a_manifest_of_nothing_is_refused(tmp_path: Path, text: str, duration: f
         measure_speech(tmp_path / "m.jsonl", Normaliser())
 
 
-def test_the_machine_and_the_data_decide_together(tmp_path: Path, one_thread: None) -> None:
+def test_the_machine_and_the_data_decide_together(tmp_path: Path) -> None:
     manifest = write(tmp_path, ["yes", "no"] * 12, speaker="ann", lang="cs")
     choices, about = choose_settings(manifest, replace(recipe("yesno"), minutes=3.0))
     assert "24 utterances" in about

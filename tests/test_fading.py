@@ -30,8 +30,6 @@ from asr_lstm.shard_groups import ShardGroups
 from asr_lstm.shards import Shards
 from asr_lstm.units import CharacterUnits, Normaliser
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 REAL, SYNTHETIC, EPOCHS = 30, 70, 4
 LENGTHS = np.random.default_rng(1).uniform(1, 15, REAL + SYNTHETIC)
 

@@ -16,8 +16,6 @@ from asr_lstm.errors import DataError
 from asr_lstm.faults import FEW, NonFinite, UnreadableFiles, to_blame
 from asr_lstm.manifest import Utterance
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def lacking(*names: str) -> list[Dropped]:
     return [Dropped(name, Path(f"{name}.wav"), f"{name}.wav: gone") for name in names]

@@ -300,3 +300,46 @@ def test_a_floor_hides_how_quiet_the_room_is() -> None:
         FeatureConfig(floor_db=-1.0)
     with pytest.raises(ValueError, match=r"features\.floor_db"):
         FeatureConfig(floor_db=20.0, centre_seconds=0)
+
+
+@pytest.mark.parametrize("floor", [10.0, 25.0])
+def test_a_floor_is_so_many_decibels_below_the_mean_energy_around(floor: float) -> None:
+    audio, length = 10.0 * chirp(FeatureConfig(rate=8000))[None], torch.tensor([8000])
+    config = FeatureConfig(rate=8000, mels=20, stack=1)
+    plain, floored = (
+        make_front_end(replace(config, floor_db=value)).raw(audio, length)[0].exp() - LOG_FLOOR
+        for value in (0.0, floor)
+    )
+    # A second lies within the window wherever it stands: its mean is that of all frames and bands.
+    expected = plain + plain.mean() / 10 ** (floor / 10)
+    torch.testing.assert_close(floored, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("seconds", "hop"), [(3.0, 10.0), (1.0, 10.0), (3.0, 20.0)])
+def test_the_centre_reaches_half_its_seconds_to_either_side(seconds: float, hop: float) -> None:
+    """Noise that grows 20 dB louder at 5 s: features know of it half the window before, and no sooner."""
+    audio = noise(10 * 8000)
+    audio[5 * 8000 :] *= 10
+    config = FeatureConfig(rate=8000, mels=20, stack=1, hop_ms=hop, centre_seconds=seconds)
+    front_end = make_front_end(config)
+    frames, quiet = (
+        front_end(part[None], torch.tensor([len(part)]))[0][0].mean(1) for part in (audio, noise(10 * 8000))
+    )
+    first = int(((frames - quiet).abs() > 1e-3).nonzero()[0])
+    assert first * hop / 1000 == pytest.approx(5 - seconds / 2, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("low_hz", {"low_hz": -1.0}),
+        ("low_hz", {"low_hz": 4000.0, "high_hz": 3000.0}),
+        ("high_hz", {"high_hz": 9000.0}),
+        ("centre_seconds", {"centre_seconds": -1.0}),
+        ("hop_ms", {"hop_ms": 0.01}),
+        ("stack", {"stack": 0}),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"features.*{name}"):
+        FeatureConfig(**options)  # type: ignore[arg-type]

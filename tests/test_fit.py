@@ -33,8 +33,6 @@ from asr_lstm.report_page.curves import read_curves
 from asr_lstm.schedule import TrainingConfig
 from asr_lstm.training import CTCTraining
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LETTERS = "abc "
 BATCHES = 8  # of an epoch, checked below
 KILLED = 9
@@ -125,7 +123,7 @@ def run_and_die(output: Path, recipe: Recipe, *, batch: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run that nothing happened to."""
     output = tmp_path_factory.mktemp("undisturbed")
     outcome = run(output, recipe())

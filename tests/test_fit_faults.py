@@ -15,8 +15,6 @@ from asr_lstm.checkpoints import CheckpointFolder
 from asr_lstm.errors import AudioError, DataError, TrainingInterrupted
 from asr_lstm.manifest import Utterance
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_two_processes_interrupted_and_gone_on_with_make_the_model_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

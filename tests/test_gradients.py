@@ -12,8 +12,6 @@ from lightning.pytorch.loggers import Logger
 from asr_lstm.batching import Draw, collate
 from asr_lstm.gradients import GradientWatch, gradient_reach, norms_by_layer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Notebook(Logger):
     """Keeps what is logged."""

@@ -16,8 +16,6 @@ from asr_lstm.experiment import Experiment
 from asr_lstm.grid import Cell, grid_cells, recipe_command, run_grid
 from asr_lstm.report import read_results
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CORPUS = """
 from pathlib import Path
 

@@ -21,8 +21,6 @@ from asr_lstm.batching import collate
 from asr_lstm.errors import AsrLstmError, ConfigError
 from asr_lstm.schedule import learning_rate_share
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LOST = small.TRAIN[5].id
 
 

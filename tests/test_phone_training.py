@@ -30,8 +30,6 @@ from asr_lstm.schedule import TrainingConfig
 from asr_lstm.units import CharacterUnits, Normaliser
 from asr_lstm.updates import GradientSum, halves
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Of the small training each text is one word; how it sounds is its letters, the other way round. One is not known.
 UNKNOWN = small.TRAIN[3].text
 WORDS = {

@@ -21,8 +21,6 @@ from asr_lstm.manifest import read_manifest
 from asr_lstm.report import read_results
 from asr_lstm.schedule import TrainingConfig
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Ink-like frames: each letter of a word is a few noisy frames around its own corner of the space.
 CORPUS = """
 from pathlib import Path

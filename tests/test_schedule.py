@@ -46,6 +46,9 @@ def test_seeds_of_steps_are_all_their_own() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        *((name, 0) for name in ("epochs", "patience", "learning_rate", "gradient_clip")),
+        *((name, value) for name in ("final_share", "warmup", "tolerate_share") for value in (-0.1, 1.1)),
+        ("weight_decay", -0.1),
         ("average", 1.0),
         ("average", -0.1),
         ("average_best", 0),

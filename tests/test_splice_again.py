@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sung_speech import RATE, random_text, sing
 from asr_lstm import splice
 from asr_lstm.augment import AugmentConfig
 from asr_lstm.batching import DataConfig
+from asr_lstm.bundle import Bundle
 from asr_lstm.callbacks import Checkpointer
 from asr_lstm.config import CorpusConfig, Recipe
 from asr_lstm.features import FeatureConfig
@@ -24,8 +26,7 @@ from asr_lstm.fit import Outcome, fit
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import EncoderConfig
 from asr_lstm.schedule import TrainingConfig
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from asr_lstm.splice_again import SpliceAgain
 
 KILLED = 9
 
@@ -145,3 +146,37 @@ def test_places_that_were_damaged_are_found_again(tmp_path: Path) -> None:
 def test_epochs_must_be_some() -> None:
     with pytest.raises(ValueError, match=r"augment\.splice_again must be 1 or more, not 0"):
         replace(AugmentConfig(), splice_again=(4, 0))
+
+
+@pytest.mark.usefixtures("_credulous")
+def test_averaged_weights_find_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listens is what would be kept, not the weights of the last update."""
+    keepers, find = [], splice.find_words
+    start = Checkpointer.on_fit_start
+
+    def note(self: Checkpointer, *arguments: Any) -> None:
+        keepers.append(self)
+        start(self, *arguments)
+
+    def listen(*arguments: Any, model: Bundle, **options: Any) -> Any:
+        found.append({name: value.clone() for name, value in model.model.named_parameters()})
+        return find(*arguments, model=model, **options)
+
+    found: list[dict[str, torch.Tensor]] = []
+    begun: list[dict[str, torch.Tensor]] = []
+    epoch_start = SpliceAgain.on_train_epoch_start
+
+    def before(self: SpliceAgain, *arguments: Any) -> None:
+        assert self.average is keepers[0].average
+        if not found:
+            begun.append({name: value.clone() for name, value in keepers[0].average.state_dict().items()})
+        epoch_start(self, *arguments)
+
+    monkeypatch.setattr(Checkpointer, "on_fit_start", note)
+    monkeypatch.setattr("asr_lstm.splice_again.find_words", listen)
+    monkeypatch.setattr(SpliceAgain, "on_train_epoch_start", before)
+    run(tmp_path, recipe())
+    (heard,), averages = found, begun[-1]
+    assert all(torch.equal(heard[name], value) for name, value in averages.items())
+    last = begun[-2]
+    assert any(not torch.equal(heard[name], value) for name, value in last.items())

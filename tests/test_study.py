@@ -20,8 +20,6 @@ from asr_lstm.report_page.curves import read_curves
 from asr_lstm.study import by_epoch, load_study, run_study, study_command
 from asr_lstm.study_page import markdown
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Each letter is two noisy frames of its own.
 CORPUS = """
 from pathlib import Path

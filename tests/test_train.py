@@ -20,8 +20,6 @@ from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 from asr_lstm.report import read_results
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # So small that a run takes a second or two; everything else is chosen.
 TINY = ["--encoder.layers=1", "--encoder.hidden=8", "--training.epochs=2", "--features.mels=16"]
 RATE = 8000

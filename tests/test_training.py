@@ -26,8 +26,6 @@ from asr_lstm.schedule import TrainingConfig, learning_rate_share
 from asr_lstm.training import CTCTraining
 from asr_lstm.units import CharacterUnits, Normaliser
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LETTERS = "abcd"
 # Losses of the first 20 steps of `tones`, as first recorded; other processors differ in the last digits.
 GOLDEN = Path(__file__).parent / "assets" / "golden_losses.txt"

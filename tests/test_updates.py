@@ -20,8 +20,6 @@ from asr_lstm.model import EncoderConfig, Recogniser
 from asr_lstm.schedule import make_optimiser
 from asr_lstm.updates import GradientSum, halves, ran_out_of_memory, split_if_need_be
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ALLOCATOR = RuntimeError(
     "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
 )

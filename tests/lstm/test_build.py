@@ -197,7 +197,6 @@ def test_it_compiles_for_lesser_processors_and_computes_the_same(
 
 
 @needs_compiler
-@pytest.mark.usefixtures("one_thread")
 def test_tiles_compute_what_vectors_do(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both multiply the same bfloat16 numbers and sum in float32: only the order of the sums differs."""
     if not loaded().lstm_has_tiles():

@@ -32,7 +32,6 @@ from asr_lstm.report import read_results
 from asr_lstm.report_page import report_command, write_report_page
 from asr_lstm.units import CharacterUnits
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 EVIL = '<script>alert("1")</script> & <img src=x onerror=alert(2)>'
 

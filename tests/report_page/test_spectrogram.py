@@ -16,7 +16,6 @@ from asr_lstm.manifest import Utterance
 from asr_lstm.report_page.hearing import Hearing, hear
 from asr_lstm.report_page.spectrogram import spectrogram
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 RATE = 8000
 
 
