@@ -33,6 +33,7 @@ _STREAM = 8  # of an utterance's seed; `asr_lstm.augment` and `asr_lstm.vocal_tr
 _MOST_WORDS = 4
 # CTC places a word within some hundredths of a second; the pause, or the closure of a stop, near there is the cut.
 _LEEWAY_SECONDS = 0.02
+_EDGE_SECONDS = 0.2  # before the first word and after the last one in which the quietest place is looked for
 _QUIET_SECONDS = 0.02  # over which energy is summed up where the quietest place is looked for
 _FADE_SECONDS = 0.005  # at both ends of a piece, against clicks
 # Mean confidence in an utterance's words below which nobody knows where they are. A model of 12 h of synthetic speech
@@ -80,7 +81,7 @@ class Splicer:
         self._renewals = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._followed = -1
         self._cuts: dict[int, list[int]] = {}
-        self._of_speaker: dict[str, list[int]] = {}
+        self._of_speaker: dict[str, _Sentences] = {}
         self.renew(words)
 
     def renew(self, words: Sequence[Sequence[TimedSpan]]) -> None:
@@ -119,7 +120,7 @@ class Splicer:
         for index, speaker in enumerate(self._speakers):
             if speaker and len(self._known(index)):
                 found[speaker].append(index)
-        self._of_speaker = dict(found)
+        self._of_speaker = {speaker: _Sentences(indices, self._begins) for speaker, indices in found.items()}
 
     def __call__(self, index: int, seed: int) -> tuple[Samples, str] | None:
         """Audio (samples,) and transcript with as many words as those of the utterance at `index`.
@@ -131,50 +132,99 @@ class Splicer:
         self._follow()
         draw = np.random.default_rng([seed, _STREAM])
         own = len(self._known(index))
-        same = self._of_speaker.get(self._speakers[index], [])
-        if draw.random() >= self._share or own < 2 or not same:
+        same = self._of_speaker.get(self._speakers[index])
+        if draw.random() >= self._share or own < 2 or same is None:
             return None
-        pieces: list[Samples] = []
-        words: list[str] = []
-        while len(words) < own:
-            source = same[draw.integers(len(same))]
-            utterance = self._utterances[source]
-            said = utterance.text.split()
-            most = min(_MOST_WORDS, len(said), own - len(words))
-            count = int(draw.integers(1, most + 1))
-            first = int(draw.integers(0, len(said) - count + 1))
-            try:
-                pieces.append(self._piece(source, utterance, first, first + count))
-            except READING_ERRORS:
-                return None
-            words += said[first : first + count]
-        return np.concatenate(pieces), " ".join(words)
+        try:
+            audio, cuts = self._cut(index)
+            # The silence, and the noise of the room, that a recording begins and ends with.
+            pieces = [_faded(audio[: cuts[0]], rate=self._rate, start=False)]
+            after = _faded(audio[cuts[-1] :], rate=self._rate, end=False)
+            words: list[str] = []
+            while len(words) < own:
+                most = min(_MOST_WORDS, own - len(words))
+                source, first, end = same.draw(draw, count=int(draw.integers(1, most + 1)))
+                audio, cuts = self._cut(source)
+                pieces.append(_faded(audio[cuts[first] : cuts[end]], rate=self._rate))
+                words += self._utterances[source].text.split()[first:end]
+        except READING_ERRORS:
+            return None
+        return np.concatenate([*pieces, after]), " ".join(words)
 
-    def _piece(self, index: int, utterance: Utterance, first: int, end: int) -> Samples:
-        """The audio of some words of an utterance, its ends faded."""
-        audio = self._load(utterance)
+    def _cut(self, index: int) -> tuple[Samples, list[int]]:
+        """The audio of an utterance, and where it is cut: see `cut_between`."""
+        audio = self._load(self._utterances[index])
         if index not in self._cuts:
             self._cuts[index] = cut_between(audio, self._known(index), rate=self._rate)
-        cuts = self._cuts[index]
-        piece: Samples = np.array(audio[cuts[first] : cuts[end]], np.float32)
-        ramp = np.linspace(0, 1, min(round(_FADE_SECONDS * self._rate), len(piece) // 2), dtype=np.float32)
-        piece[: len(ramp)] *= ramp
-        piece[len(piece) - len(ramp) :] *= ramp[::-1]
-        return piece
+        return audio, self._cuts[index]
+
+
+class _Sentences:
+    """Runs of words of one speaker, drawn so that each word is as likely as any other.
+
+    Args:
+        indices: of the speaker's utterances.
+        begins: (utterances + 1,) the number of words before each utterance of the training data.
+    """
+
+    def __init__(self, indices: Sequence[int], begins: NDArray[np.int64]) -> None:
+        self._indices = np.asarray(indices)
+        self._lengths = begins[self._indices + 1] - begins[self._indices]
+        self._ends = np.cumsum(self._lengths)
+
+    def draw(self, random: np.random.Generator, *, count: int) -> tuple[int, int, int]:
+        """An utterance's index, and the first and the end of a run of `count` of its words, or fewer at its ends.
+
+        A sentence of n words has n + count - 1 places for the run, where it may reach beyond its ends: each word then
+        lies in `count` of them.
+        """
+        ends = self._ends + (count - 1) * np.arange(1, len(self._ends) + 1)
+        place = int(random.integers(ends[-1]))
+        row = int(np.searchsorted(ends, place, side="right"))
+        length = int(self._lengths[row])
+        end = place - int(ends[row]) + length + count
+        return int(self._indices[row]), max(0, end - count), min(length, end)
+
+
+def _faded(piece: Samples, *, rate: int, start: bool = True, end: bool = True) -> Samples:
+    """A copy of some audio (samples,), faded at its ends."""
+    faded = np.array(piece, np.float32)
+    ramp = np.linspace(0, 1, min(round(_FADE_SECONDS * rate), len(faded) // 2), dtype=np.float32)
+    if start:
+        faded[: len(ramp)] *= ramp
+    if end:
+        faded[len(faded) - len(ramp) :] *= ramp[::-1]
+    return faded
 
 
 def cut_between(audio: Samples, words: Places, *, rate: int) -> list[int]:
-    """Where to cut an utterance into its words, at the quietest places: the first sample of each, and the length."""
-    cuts = [0]
+    """Where to cut an utterance into its words, at the quietest places: the first sample of each, and the last's end.
+
+    Args:
+        audio: (samples,) of the utterance.
+        words: (words, 2) where each begins and ends, in seconds.
+        rate: of the audio, in Hz.
+    """
+    cuts: list[int] = []
     width = round(_QUIET_SECONDS * rate)
     power = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    for (start, end), (following, _) in pairwise(words.tolist()):
-        begin = max(end - _LEEWAY_SECONDS, start)
-        places = np.arange(round(begin * rate), round((following + _LEEWAY_SECONDS) * rate) + 1)
+    begin, end = words[0, 0], words[-1, 1]
+    between = [
+        (max(end - _LEEWAY_SECONDS, start), following + _LEEWAY_SECONDS)
+        for (start, end), (following, _) in pairwise(words.tolist())
+    ]
+    for least, most in [
+        (begin - _EDGE_SECONDS, begin + _LEEWAY_SECONDS),
+        *between,
+        (end - _LEEWAY_SECONDS, end + _EDGE_SECONDS),
+    ]:
+        places = np.arange(round(least * rate), round(most * rate) + 1).clip(0, len(audio))
         around = [np.clip(places + side * width // 2, 0, len(audio)) for side in (-1, 1)]
-        quietest = int(places[np.argmin(power[around[1]] - power[around[0]])])
-        cuts.append(min(max(quietest, cuts[-1]), len(audio)))
-    return [*cuts, len(audio)]
+        # At an end of the audio there is less to sum up.
+        energies = (power[around[1]] - power[around[0]]) / (around[1] - around[0]).clip(1)
+        quietest = int(places[np.argmin(energies)])
+        cuts.append(max(quietest, cuts[-1] if cuts else 0))
+    return cuts
 
 
 def find_words(
