@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from asr_lstm.features import mask_padding
 from asr_lstm.lstm import States, VariationalLSTM
+from asr_lstm.lstm.kernels.rows import put_rows, take_rows
 
 _KERNEL = 3
 # Frames made one by the first and by the second layer: beyond a kernel's length some would not be heard.
@@ -95,31 +96,36 @@ class Convolution(nn.Module):
         self.norm = nn.LayerNorm(self.output_size)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, frames, dims) and (batch,) to (batch, frames, output_size); what stands in the padding is of no use.
+        """(batch, frames, dims) and (batch,) to (batch, frames, output_size), zeros in the padding.
 
         Beyond the ends of a sequence there are zeros for both layers, whatever stands there.
         """
         batch, frames, _ = features.shape
-        # One sequence after the other, a frame of zeros between them, as a strip of one of few lengths: torch compiles
+        # One sequence after the other, a frame of zeros after each, as a strip of one of few lengths: torch compiles
         # convolutions anew for each shape that it has not met, and no two batches are alike.
-        strip = round_up(batch * (frames + 1))
-        row = nn.functional.pad(mask_padding(features, lengths), (0, 0, 0, 1)).flatten(0, 1)
+        step, sequence_lengths = torch.arange(frames + 1), lengths.cpu()[:, None]
+        places = (step <= sequence_lengths).flatten().nonzero()[:, 0]
+        within = (step < sequence_lengths).flatten()[places]
+        strip = round_up(len(places))
+        padded = nn.functional.pad(mask_padding(features, lengths), (0, 0, 0, 1)).flatten(0, 1)
+        row = take_rows(padded, places.to(features.device))
         row = nn.functional.pad(row, (0, 0, 0, strip - len(row)))
         single = row.reshape(1, strip * self.stack, -1, 1)
-        inside = mask_padding(features.new_ones(batch, frames + 1), lengths).flatten()
-        inside = nn.functional.pad(inside, (0, strip - len(inside)))
+        inside = nn.functional.pad(within, (0, strip - len(within))).to(features)
         # Channels stand last in memory throughout: a CPU takes half the time so, forward and backward.
         middle: Tensor = self.first(single.permute(0, 3, 1, 2))
         # In place, and before the ReLU: then one copy of these numbers is kept for the backward pass.
         last: Tensor = self.second(middle.mul_(_of_maps(inside, middle)).relu_()).relu_()
         if self.blocks:
-            within = _of_maps(inside, last)
+            of_last = _of_maps(inside, last)
             for block in self.blocks:
-                last = block(last, within)
+                last = block(last, of_last)
             last = last.relu_()
-        found = last.permute(0, 2, 3, 1).flatten(2)[0, : batch * (frames + 1)]
-        normed: Tensor = self.norm(_in_full(found.view(batch, frames + 1, -1)[:, :frames]))
-        return normed
+        found = last.permute(0, 2, 3, 1).flatten(2)[0]
+        heard = within.nonzero()[:, 0]
+        normed: Tensor = self.norm(_in_full(take_rows(found, heard.to(found.device))))
+        slots = places[heard] - places[heard] // (frames + 1)
+        return put_rows(normed, slots.to(found.device), size=batch * frames).view(batch, frames, -1)
 
 
 def _of_maps(inside: Tensor, maps: Tensor) -> Tensor:

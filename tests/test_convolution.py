@@ -83,6 +83,16 @@ def test_it_is_layers_of_correlations_whatever_stands_in_the_padding(stack: int,
         expected = by_hand(module, features_alone[:length], STACKS[stack])
         assert np.ptp(expected) > 1
         np.testing.assert_allclose(row[:length].numpy(), expected, rtol=0, atol=1e-10)
+        assert not row[length:].any()
+
+
+def test_padding_is_not_computed() -> None:
+    """What is convolved is as long as the sequences, however uneven they are."""
+    module, strips = make_convolution(2, blocks=1), []
+    module.second.register_forward_hook(lambda *call: strips.append(call[2].shape[2]))
+    lengths = torch.tensor([40, 3, 5, 7])
+    module(torch.randn(4, 40, 2 * BANDS, dtype=torch.double), lengths)
+    assert strips == [round_up(40 + 3 + 5 + 7 + 4)]
 
 
 def test_blocks_begin_as_if_they_were_not_there() -> None:
