@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,14 +15,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from asr_lstm.alignment_writers import ctm, json_line, textgrid
+from asr_lstm.alignment_writers import ctm, ctm_name, json_line, textgrid
 from asr_lstm.batch_plan import plan_batches
 from asr_lstm.bundle import Bundle, load_bundle
 from asr_lstm.decoding.align import align_units
 from asr_lstm.decoding.greedy import UnitSpan
 from asr_lstm.decoding.spelling import Spelling, spell_units
 from asr_lstm.decoding.words import word_spans
-from asr_lstm.errors import AudioError, ConfigError, DataError
+from asr_lstm.errors import AudioError, ConfigError, DataError, failure_line
 from asr_lstm.features import FeatureConfig
 from asr_lstm.files import atomic_write, check_writable
 from asr_lstm.inference import BATCH_SECONDS, default_loader, find_device, load_inputs, run_batch
@@ -205,22 +206,28 @@ def align_command(
     utterances = read_manifest(manifest)
     if format == "textgrid":
         paths = _textgrid_paths(utterances, output)
-    elif output is not None:
-        check_writable(output)
+    else:
+        if format == "ctm":
+            _refuse_same([(ctm_name(row.id), row.id) for row in utterances])
+        if output is not None:
+            check_writable(output)
     results = align_manifest(model=model, utterances=utterances)
     aligned = [result for result in results if isinstance(result, Alignment)]
+    failures = [failure_line(one.id, one.reason) for one in results if isinstance(one, AlignmentFailure)]
     if format == "textgrid":
         for alignment in aligned:
-            with atomic_write(paths[alignment.id]) as file:
-                file.write(textgrid(alignment))
+            try:
+                with atomic_write(paths[alignment.id]) as file:
+                    file.write(textgrid(alignment))
+            except DataError as error:  # a name that is too long, say; the others are written
+                failures.append(str(error))
     else:
         with ExitStack() as stack:
             out: IO[str] = stack.enter_context(atomic_write(output)) if output else sys.stdout
             out.writelines(map(ctm if format == "ctm" else json_line, aligned))
-    for result in results:
-        if isinstance(result, AlignmentFailure):
-            print(result.reason, file=sys.stderr)
-    return 0 if len(aligned) == len(results) else 1
+    for reason in failures:
+        print(reason, file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _textgrid_paths(utterances: Sequence[Utterance], folder: Path | None) -> dict[str, Path]:
@@ -229,13 +236,20 @@ def _textgrid_paths(utterances: Sequence[Utterance], folder: Path | None) -> dic
         raise ConfigError("output: a TextGrid is a file an utterance; name the folder for them")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: this is a file; name a folder for the TextGrids")
-    paths: dict[str, Path] = {}
-    owners: dict[Path, str] = {}
-    for utterance in utterances:
-        path = folder / (utterance.id.replace("/", "_") + TEXTGRID_SUFFIX)
-        if path in owners:
-            raise DataError(
-                f"{path}: both {owners[path]!r} and {utterance.id!r} would be written there; rename one"
-            )
-        paths[utterance.id], owners[path] = path, utterance.id
-    return paths
+    names = {row.id: re.sub("[/\0]", "_", row.id) + TEXTGRID_SUFFIX for row in utterances}
+    _refuse_same([(str(folder / name), id) for id, name in names.items()])
+    check_writable(folder / f"any{TEXTGRID_SUFFIX}")
+    return {id: folder / name for id, name in names.items()}
+
+
+def _refuse_same(named: Sequence[tuple[str, str]]) -> None:
+    """See that each name stands for one utterance's id.
+
+    Raises:
+        DataError: one stands for two.
+    """
+    owners: dict[str, str] = {}
+    for name, id in named:
+        if name in owners:
+            raise DataError(f"{name}: both {owners[name]!r} and {id!r} would be written there; rename one")
+        owners[name] = id

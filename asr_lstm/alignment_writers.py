@@ -13,9 +13,14 @@ _PLACES = 3  # milliseconds: finer than any frame
 _CONFIDENCE_PLACES = 4
 
 
+def ctm_name(id: str) -> str:
+    """An utterance's id as one field, since spaces part them."""
+    return "_".join(id.split())
+
+
 def ctm(alignment: Alignment) -> str:
     """A line a word, `ID 1 START DURATION WORD CONFIDENCE` in seconds, as NIST's sclite reads it."""
-    name = "_".join(alignment.id.split())  # fields are parted by spaces
+    name = ctm_name(alignment.id)
     return "".join(
         f"{name} 1 {word.start:.{_PLACES}f} {word.end - word.start:.{_PLACES}f} "
         f"{word.text} {word.confidence:.{_CONFIDENCE_PLACES}f}\n"

@@ -176,6 +176,8 @@ def _open(path: Path) -> _File | None:
         file = _File(os.fspath(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless formats, known by name only
         return None
+    except UnicodeEncodeError as error:  # what soundfile makes of a name that is not UTF-8
+        raise AudioError(f"{path}: its name is not UTF-8; give it another") from error
     try:
         if file.samplerate < _LOWEST_RATE:
             raise AudioError(

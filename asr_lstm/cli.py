@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if verb not in VERBS:
         return _complain(f"asr-lstm: no such verb: {verb}; there are {', '.join(VERBS)}")
+    for stream in (sys.stdout, sys.stderr):  # of a terminal that lacks a letter, or of a name that has none
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("asr_lstm").setLevel(logging.INFO)
     try:

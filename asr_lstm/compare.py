@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
 
 from asr_lstm.config import RECIPE_NAME, load_recipe
+from asr_lstm.console import ReaderConsole
 from asr_lstm.decoded import read_recognitions
-from asr_lstm.errors import DataError
+from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.evaluate import DECODER
 from asr_lstm.files import atomic_write
 from asr_lstm.manifest import read_manifest
@@ -98,7 +99,7 @@ def read_recognised(place: str | Path, *, split: str, decoder: str = DECODER) ->
     place = Path(place)
     folder = place
     if place.is_file():
-        folder = place.parent.parent
+        folder = place.absolute().parent.parent
         split, _, decoder = place.name.removesuffix(".jsonl").rpartition(".")
     path = folder / "decoded" / f"{split}.{decoder}.jsonl"
     if not path.is_file():
@@ -237,6 +238,15 @@ def compare_folders(
     return compare(sides[0], sides[1], by=by, seed=seed)
 
 
+def _finite(values: Any) -> Any:
+    """Without infinities, which JSON does not know: the z of differences that are all alike is null."""
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [*map(_finite, values)]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
 def compare_command(
     *,
     folders: list[Path],
@@ -260,15 +270,18 @@ def compare_command(
         0.
 
     Raises:
+        ConfigError: a seed below 0.
         DataError: not two, nothing recognised there, or not the same utterances.
     """
     from asr_lstm.compare_tables import print_comparison
 
     if len(folders) != 2:
         raise DataError(f"{len(folders)} folders given; say compare A B")
+    if seed < 0:
+        raise ConfigError(f"seed: must not be below 0, but is {seed}")
     comparison = compare_folders(*folders, split=split, decoder=decoder, by=by, seed=seed)
-    print_comparison(comparison, Console())
+    print_comparison(comparison, ReaderConsole())
     if output is not None:
         with atomic_write(output) as file:
-            json.dump(asdict(comparison), file, indent=2, ensure_ascii=False)
+            json.dump(_finite(asdict(comparison)), file, indent=2, ensure_ascii=False, allow_nan=False)
     return 0

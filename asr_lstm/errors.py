@@ -29,3 +29,9 @@ class DownloadError(AsrLstmError):
 
 # What a loader raises for a file that vanished or went bad; one of a user's own, too.
 READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
+
+
+def failure_line(id: str, reason: object) -> str:
+    """What went wrong with an utterance, and which one: a recording may hold many, and its name then does not say."""
+    text = str(reason)
+    return text if id in text else f"{id}: {text}"

@@ -17,8 +17,10 @@ from rich.console import Console
 from asr_lstm.bundle import load_bundle
 from asr_lstm.confidence_report import measure_confidences
 from asr_lstm.confusions import confusions, oracle_wer
+from asr_lstm.console import ReaderConsole
 from asr_lstm.decoding.decoders import Decoder, beam_weights, make_decoders
 from asr_lstm.decoding.options import GREEDY, DecodingConfig, decoding_config
+from asr_lstm.errors import failure_line
 from asr_lstm.files import check_writable
 from asr_lstm.inference import BATCH_SECONDS
 from asr_lstm.manifest import Utterance, read_manifest
@@ -287,11 +289,11 @@ def evaluate_command(
     options = decoding_config(**decoding)
     evaluation = evaluate(model=model, manifest=manifest, output=output, decoding=options, device=device)
     split = evaluation.split
-    console = Console()
+    console = ReaderConsole()
     print_evaluation(evaluation, console)
     console.print(worst_alignments(split.references, split.hypotheses, split.ids, width=console.width))
     for failure in split.failures:
-        print(failure.error, file=sys.stderr)
+        print(failure_line(split.ids[failure.index], failure.error), file=sys.stderr)
     return 1 if split.failures else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from asr_lstm.errors import DataError
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends without an error.
 
+    A link stays one, to what is written, and a file that is replaced hands its permissions on. A pipe or a device is
+    written to as it is: there is nothing to replace.
+
     Args:
         path: where the file shall stand; missing folders are made.
         mode: "w" for UTF-8 text, "wb" for bytes.
@@ -24,20 +28,23 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         DataError: the folder cannot be written to, `path` is a folder, or the disk is full.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path}: this is a folder; name a file")
+    path, encoding = _where(Path(path)), None if "b" in mode else "utf-8"
+    if _is_no_file(path):
+        with path.open(mode, encoding=encoding) as file:
+            yield file
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise DataError(f"{path}: cannot write here ({error.strerror}); choose another folder") from error
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with os.fdopen(descriptor, mode, encoding=encoding) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
+        # mkstemp makes it private
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
@@ -52,13 +59,33 @@ def check_writable(path: Path) -> None:
     Raises:
         DataError: it cannot.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the name of a file to write")
+    path = _where(path)
+    if _is_no_file(path):
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise DataError(f"{path}: cannot write here ({error.strerror}); choose another folder") from error
+
+
+def _where(path: Path) -> Path:
+    """The path itself, or where a link leads.
+
+    Raises:
+        DataError: it is a folder, or no disk takes such a name.
+    """
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: this is a folder; name a file")
+        return path.resolve() if path.is_symlink() and not _is_no_file(path) else path
+    except OSError as error:
+        raise DataError(f"{path}: cannot write here ({error.strerror}); choose another name") from error
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether something is there that cannot be replaced by a file, such as /dev/stdout."""
+    return path.exists() and not path.is_file()
 
 
 def _umask() -> int:

@@ -21,6 +21,8 @@ def find_function(name: str, *, beside: Path | None = None) -> Callable[..., Any
     Raises:
         ConfigError: there is no such module or function.
     """
+    if not isinstance(name, str):  # of a file that somebody edited
+        raise ConfigError(f"{name!r} is not the dotted name of a function")
     module_name, _, function_name = name.rpartition(".")
     if beside is not None and (folder := str(beside.resolve())) not in sys.path:
         sys.path.insert(0, folder)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from asr_lstm.config import load_recipe
+from asr_lstm.console import ReaderConsole
 from asr_lstm.errors import AsrLstmError, ConfigError, TrainingInterrupted
 from asr_lstm.files import atomic_write
 from asr_lstm.lock import folder_lock
@@ -126,7 +127,7 @@ def run_grid(
         ConfigError: a setting that the recipe does not take, before anything is run.
         TrainingInterrupted: by Ctrl-C; the same command goes on.
     """
-    console = console or Console()
+    console = console or ReaderConsole()
     recipe = load_recipe(folder, options=options)
     cells = grid_cells(sets, seeds=seeds, first_seed=recipe.seed)
     for cell in cells:

@@ -141,7 +141,7 @@ def find_device(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).tolist()  # of `meta` there are no numbers
     except (RuntimeError, AssertionError) as error:  # torch without CUDA answers with an AssertionError
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device {name!r} cannot be used here ({reason}); use cpu") from error

@@ -78,6 +78,8 @@ def paired_test(
         raise ValueError("first, second, lengths and clusters must hold a number for each utterance")
     if resamples < 1:
         raise ValueError(f"resamples must be positive, not {resamples}")
+    if seed < 0:
+        raise ValueError(f"seed must not be below 0, but is {seed}")
     _, numbers = np.unique(groups, return_inverse=True)
     one, other, size = (np.bincount(numbers, weights=values).astype(np.float64) for values in counts)
     gaps: Floats = other - one

@@ -18,6 +18,7 @@ from rich.console import Console
 from asr_lstm.audio import load_utterance
 from asr_lstm.choices import settle
 from asr_lstm.config import RECIPE_NAME, Recipe, load_recipe, write_settings
+from asr_lstm.console import ReaderConsole
 from asr_lstm.corpora import Prepared
 from asr_lstm.corpora.splits import shared_recordings
 from asr_lstm.defaults import LEFT_OPEN, choose_settings
@@ -62,7 +63,7 @@ class RecipeRun:
         self.recipe: Recipe = load_recipe(folder, options=options)
         self._settings = partial(load_recipe, folder, options=options)
         self.folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
-        self.console = console or Console()
+        self.console = console or ReaderConsole()
         variables = [f"{name}={os.environ[name]}" for name in self.recipe.environment if os.environ.get(name)]
         self.experiment = Experiment(
             self.recipe,

@@ -125,7 +125,7 @@ def read_results(path: str | Path) -> Results:
         raise DataError(f"{path}: not a file of results: it is not JSON; run the recipe again") from error
     try:
         splits = {
-            split: {decoder: SplitResult(**_known(SplitResult, row)) for decoder, row in decoders.items()}
+            split: {decoder: _split_result(row) for decoder, row in decoders.items()}
             for split, decoders in data["splits"].items()
         }
         return Results(**{**_known(Results, data), "splits": splits})
@@ -137,10 +137,19 @@ def _known(kind: type[Results] | type[SplitResult], data: dict[str, Any]) -> dic
     return {field.name: data[field.name] for field in fields(kind) if field.name in data}
 
 
+def _split_result(row: dict[str, Any]) -> SplitResult:
+    known = _known(SplitResult, row)
+    if lacking := [
+        name for name, value in known.items() if name != "rtf" and not isinstance(value, int | float)
+    ]:
+        raise TypeError(f"{lacking[0]} is no number")
+    return SplitResult(**known)
+
+
 def results_table(results: Results) -> Table:
     """One row for each split and decoder, rates in per cent with their intervals; the notes stand below."""
     table = Table(
-        title=f"{results.recipe} (seed {results.seed})",
+        title=Text(f"{results.recipe} (seed {results.seed})"),
         caption=Text("\n".join(results.notes)) if results.notes else None,
         caption_justify="left",
         box=SIMPLE_HEAD,

@@ -64,10 +64,10 @@ def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -
     for number, texts in enumerate(_parts(given, shard_mib * _MIB)):
         path = output.resolve() / f"shard-{number:06d}.tar"
         names = {source: f"{place:08d}" for place, source in enumerate(texts)}
-        if not _is_whole(path, names):
+        if not _is_whole(path, names, texts):
             failed |= _write_shard(path, texts, names)
         else:
-            failed |= {source: "cannot be read" for source in names if not os.path.isfile(source)}
+            failed |= {source: "cannot be read" for source in names if not _has_content(source)}
         places |= _find(path, names)
     rows = [_in_shard(row, *places[row.path]) for row in given if row.path in places]
     if not rows:
@@ -105,6 +105,9 @@ def _write_shard(path: Path, texts: Mapping[Path, str], names: Mapping[Path, str
             except OSError as error:
                 failed[source] = error.strerror or "cannot be read"
                 continue
+            if not content:
+                failed[source] = "is empty; copy it again"
+                continue
             about = json.dumps({"source": str(source), "text": texts[source]}).encode()
             for member, data in ((f"{name}{source.suffix.lower()}", content), (f"{name}.json", about)):
                 header = tarfile.TarInfo(member)
@@ -113,25 +116,35 @@ def _write_shard(path: Path, texts: Mapping[Path, str], names: Mapping[Path, str
     return failed
 
 
-def _is_whole(path: Path, names: Mapping[Path, str]) -> bool:
-    """Whether an archive is there that holds just these files, of the sizes that they have now."""
+def _is_whole(path: Path, names: Mapping[Path, str], texts: Mapping[Path, str]) -> bool:
+    """Whether an archive is there that holds just these files, as they are now, with these texts."""
     wanted = {
-        name: (str(source), source.stat().st_size) for source, name in names.items() if os.path.isfile(source)
+        name: (source.stat().st_size, str(source), texts[source])
+        for source, name in names.items()
+        if _has_content(source)
     }
     sizes: dict[str, int] = {}
-    sources: dict[str, str] = {}
+    about: dict[str, tuple[str, str]] = {}
     try:
+        written = path.stat().st_mtime_ns
+        if any(source.stat().st_mtime_ns > written for source in names if _has_content(source)):
+            return False  # changed since, be it to as many bytes
         with tarfile.open(path) as archive:
             for member in archive:
                 name, _, kind = member.name.partition(".")
                 if kind == "json":
                     described = archive.extractfile(member)
-                    sources[name] = json.load(described)["source"] if described else ""
+                    row = json.load(described) if described else {}
+                    about[name] = row["source"], row["text"]
                 else:
                     sizes[name] = member.size
     except (OSError, tarfile.TarError, ValueError, KeyError):
         return False
-    return {name: (sources.get(name), size) for name, size in sizes.items()} == wanted
+    return {name: (size, *about.get(name, ("", ""))) for name, size in sizes.items()} == wanted
+
+
+def _has_content(source: Path) -> bool:
+    return os.path.isfile(source) and source.stat().st_size > 0
 
 
 def _find(path: Path, names: Mapping[Path, str]) -> dict[Path, tuple[Path, list[int]]]:

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from asr_lstm.compare_tables import p_text
+from asr_lstm.console import ReaderConsole
 from asr_lstm.files import atomic_write
 from asr_lstm.pages import Markup, bar_chart, escape, line_chart, page, paragraph, section, table
 from asr_lstm.pages.style import STYLE
@@ -158,6 +158,6 @@ def print_study(study: Study, outcomes: Sequence[Outcome], *, folder: Path) -> N
     for outcome in outcomes:
         cells = row(outcome)
         shown.add_row(*(cells[number] for number in _ON_CONSOLE))
-    console = Console()
+    console = ReaderConsole()
     console.print(shown)
     console.print(f"Look: {folder / 'study.html'}   {folder / 'study.svg'}", highlight=False, soft_wrap=True)

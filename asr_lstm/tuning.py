@@ -25,8 +25,8 @@ from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.decoding.tune import Tuning
 from asr_lstm.decoding.tune_weights import has_weights, tune_decoder
 from asr_lstm.decoding.tuned import Tuned
-from asr_lstm.errors import DataError
-from asr_lstm.inference import BATCH_SECONDS
+from asr_lstm.errors import AudioError, DataError, failure_line
+from asr_lstm.inference import BATCH_SECONDS, default_loader, load_inputs
 from asr_lstm.manifest import Loader, Utterance
 from asr_lstm.pages import page, paragraph, section
 from asr_lstm.recognise import Recognition, Recognitions, hear_each, recognise_each
@@ -106,7 +106,10 @@ def tune_bundle(
     if asked := [name for name in decoding.decoders if has_weights(name)]:
         heard = hear_each(bundle, utterances, **options)
         if not heard:
-            raise DataError("none of the dev set's utterances could be loaded: there is nothing to tune on")
+            raise DataError(
+                "none of the dev set's utterances could be loaded: there is nothing to tune on; the first: "
+                f"{_why_not(bundle, utterances[0], load)}"
+            )
         references = [said[index] for index in heard]
         for name in asked:
             surfaces[name] = tune_decoder(name, parts, Tuned(weights), list(heard.values()), references)
@@ -118,6 +121,14 @@ def tune_bundle(
     others = {name: one for name, one in bundle.tuned.calibrations.items() if name not in found}
     tuned = Tuned(weights, {**others, **fitted}, dict(source or {}))
     return TuningReport(tuned, surfaces, reliabilities, notes, found[decoders[0].name].failures)
+
+
+def _why_not(bundle: Bundle, utterance: Utterance, load: Loader | None) -> str:
+    try:
+        load_inputs(bundle, utterance, load=load or default_loader(bundle))
+    except (AudioError, DataError) as error:
+        return failure_line(utterance.id, error)
+    return f"{utterance.id}, which can be loaded now"
 
 
 def _calibrate_each(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from asr_lstm.bundle import Bundle, load_bundle
+from asr_lstm.console import ReaderConsole
 from asr_lstm.crossfit import cross_fit
 from asr_lstm.decoding.options import DecodingConfig, decoding_config
 from asr_lstm.decoding.tuned import TUNED_NAME, save_tuned
-from asr_lstm.errors import ConfigError
+from asr_lstm.errors import ConfigError, failure_line
 from asr_lstm.evaluate import SEED, Evaluation, command_line, device_name, print_evaluation
 from asr_lstm.files import atomic_write, check_writable
 from asr_lstm.manifest import Utterance, read_manifest
@@ -57,14 +57,14 @@ def tune_command(
         evaluation = _measure(bundle, utterances, options, folds=folds, paths=(model, manifest, output))
         if output is not None:
             write_results(output, evaluation.results)
-        print_evaluation(evaluation, Console())
+        print_evaluation(evaluation, ReaderConsole())
     report = tune_bundle(bundle, utterances, options, source=describe_source(manifest, options))
     save_tuned(model, report.tuned)
     with atomic_write(model / PAGE_NAME) as file:
         file.write(reliability_page(report, model=str(model)))
-    print_report(report, Console())
+    print_report(report, ReaderConsole())
     for failure in report.failures:
-        print(failure.error, file=sys.stderr)
+        print(failure_line(utterances[failure.index].id, failure.error), file=sys.stderr)
     return 1 if report.failures else 0
 
 

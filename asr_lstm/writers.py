@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar
@@ -52,7 +53,9 @@ class TextWriter(Writer):
     def format(self, transcript: Transcript) -> str:
         """One line."""
         return (
-            f"{show_path(transcript.path)}\t{transcript.text}\n" if self.several else f"{transcript.text}\n"
+            f"{on_one_line(show_path(transcript.path))}\t{transcript.text}\n"
+            if self.several
+            else f"{transcript.text}\n"
         )
 
 
@@ -97,6 +100,8 @@ class JsonWriter(Writer):
         return json.dumps(row, ensure_ascii=False) + "\n"
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (TextWriter, JsonWriter)}
 
 
@@ -114,3 +119,8 @@ def make_writer(name: str, file: IO[str], *, several: bool, model: str) -> Write
 def show_path(path: Path) -> str:
     """A path that can be printed: bytes of its name that are not UTF-8 are escaped as in `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def on_one_line(text: str) -> str:
+    """Tabs, line breaks and other control characters escaped as in `\\t`, so that it is one field of a line."""
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)

@@ -157,6 +157,34 @@ def test_a_textgrid_for_each(tiny_bundle: Path, rows: list[Utterance], tmp_path:
     assert f'text = "{rows[1].text.split()[0]}"' in (output / "1.TextGrid").read_text(encoding="utf-8")
 
 
+def test_names_that_no_disk_takes_cost_themselves_alone(
+    tiny_bundle: Path, rows: list[Utterance], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows[:2] = [replace(rows[0], id="long" * 100), replace(rows[1], id="a\0b")]
+    output = tmp_path / "grids"
+    assert align_command(model=tiny_bundle, manifest=manifest_of(rows), format="textgrid", output=output) == 1
+    assert {path.name for path in output.iterdir()} == {
+        "a_b.TextGrid", *(f"{index}.TextGrid" for index in range(2, 6)),
+    }  # fmt: skip
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "longlong" in line
+
+
+def test_ids_that_ctm_writes_alike_are_refused(tiny_bundle: Path, rows: list[Utterance]) -> None:
+    manifest = manifest_of([replace(rows[0], id="a b"), replace(rows[1], id="a_b")])
+    with pytest.raises(DataError, match="both 'a b' and 'a_b' would be written there"):
+        align_command(model=tiny_bundle, manifest=manifest)
+
+
+def test_a_failure_names_the_row_where_a_recording_has_several(
+    tiny_bundle: Path, rows: list[Utterance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [replace(rows[0], id=f"part {name}", offset=99.0, duration=1.0) for name in "ab"]
+    assert align_command(model=tiny_bundle, manifest=manifest_of([*parts, *rows[1:]])) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["part a", "part b"]
+
+
 def test_textgrids_without_a_place(tiny_bundle: Path, rows: list[Utterance], tmp_path: Path) -> None:
     manifest = manifest_of(rows)
     with pytest.raises(ConfigError, match=r"^output: a TextGrid is a file an utterance"):

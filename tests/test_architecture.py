@@ -21,6 +21,7 @@ GROUPS = [
     {
         "errors",
         "files",
+        "console",
         "functions",
         "allocator",
         "shards",

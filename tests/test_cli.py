@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,40 @@ def test_a_reader_that_goes_is_no_failure() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_tables_for_a_reader_that_has_gone_stop_no_work(tmp_path: Path) -> None:
+    code = (
+        "import sys; from asr_lstm import cli; from asr_lstm.console import ReaderConsole\n"
+        "def say(_):\n"
+        "    console = ReaderConsole()\n"
+        "    for _ in range(2000): console.print('x' * 70)\n"
+        "    print('still there', file=sys.stderr); return 1\n"
+        "cli.VERBS['say'] = say; sys.exit(cli.main(['say']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"still there\n"
+        assert process.wait() == 1
+
+
+def test_what_a_terminal_cannot_show_is_escaped() -> None:
+    code = (
+        "import sys; from asr_lstm import cli; cli.VERBS['say'] = lambda _: print('\\u00e9 \\udcff') or 0; "
+        "sys.exit(cli.main(['say']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\\xe9 \\udcff\n", b"")
 
 
 def test_doctor_helps(capsys: pytest.CaptureFixture[str]) -> None:

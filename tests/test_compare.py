@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr_lstm.compare import Comparison, compare_command, compare_folders, read_recognised
-from asr_lstm.errors import DataError
+from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.manifest import Utterance, write_manifest
 
 SAID = ["ONE two, three", "four five", "six", "seven eight nine ten"]
@@ -109,9 +109,33 @@ def test_the_command(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert written["losses"][0]["id"] == "u3"
 
 
+def test_differences_that_are_all_alike_are_json(first: Path, tmp_path: Path) -> None:
+    """Their z has no end, and JSON no infinity."""
+    second = experiment(tmp_path / "b", ["one two tree x", "x y", "six x", "seven ate none ten x"])
+    output = tmp_path / "comparison.json"
+    compare_command(folders=[first, second], output=output)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    written = json.loads(output.read_text(), parse_constant=refuse)
+    assert written["tests"]["wer"]["z"] is None
+
+
+def test_a_file_may_be_named_from_beside_it(
+    first: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(first / "decoded")
+    file = Path("dev.greedy.jsonl")
+    assert compare_command(folders=[file, file]) == 0
+    assert "dev: 4 utterances" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_one_line(first: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="say compare A B"):
         compare_command(folders=[first])
+    with pytest.raises(ConfigError, match="seed"):
+        compare_command(folders=[first, first], seed=-1)
     with pytest.raises(DataError, match=r"test\.greedy\.jsonl: not there; there is dev\.greedy\.jsonl"):
         compared(first, first, split="test")
     with pytest.raises(DataError, match="there is nothing"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr_lstm.errors import DataError
-from asr_lstm.files import atomic_write
+from asr_lstm.files import atomic_write, check_writable
 
 
 @pytest.fixture(params=[0o022, 0o077])
@@ -99,3 +99,36 @@ def test_a_target_that_is_a_folder_is_named(tmp_path: Path) -> None:
         file.write("x")
     assert str(caught.value).startswith(f"{tmp_path / 'results.json'}: ")
     assert [item.name for item in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.touch(mode=0o600)
+    with atomic_write(path) as file:
+        file.write("x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "other" / "target"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for text in ("old", "new"):  # the first time the target is not there yet
+        check_writable(link)
+        with atomic_write(link) as file:
+            file.write(text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    with atomic_write(pipe, "wb") as file:
+        file.write(b"heard")
+    assert os.read(reader, 100) == b"heard"
+    os.close(reader)
+    assert pipe.is_fifo()

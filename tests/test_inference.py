@@ -78,7 +78,7 @@ def test_logits_of_several_lengths(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["no_such_module.load", "asr_lstm.audio.no_such_function", "load", "", "asr_lstm.audio.SAMPLE_RATE"],
+    ["no_such_module.load", "asr_lstm.audio.no_such_function", "load", "", "asr_lstm.audio.SAMPLE_RATE", 5],
 )
 def test_a_loader_that_cannot_be_imported_is_one_clear_line(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -95,7 +95,7 @@ def test_audio_is_loaded_at_the_models_rate(bundle: Bundle, tmp_path: Path) -> N
     assert len(default_loader(bundle)(Utterance(path, "", 1.0))) == RATE
 
 
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_one_clear_line(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^device '{name}' cannot be used here \([^\n]+\); use cpu$"):
         find_device(name)

@@ -101,6 +101,7 @@ def test_fields_of_later_versions_are_passed_over_and_notes_may_lack(tmp_path) -
         (b'{"splits": {}}', "not a file of results"),
         (b'{"recipe": "x"}', "not a file of results"),
         (b'{"splits": {"test": {"greedy": {"wer": 0.1}}}}', "not a file of results"),
+        (b'{"splits": {"test": {"greedy": {"wer": null}}}}', "wer is no number"),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(content: bytes | None, complaint: str, tmp_path) -> None:

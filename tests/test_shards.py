@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +126,40 @@ def test_what_is_whole_is_not_written_again(corpus: Path, tmp_path: Path) -> Non
     soundfile.write(read_manifest(corpus)[0].path, np.zeros(RATE * 23), RATE)
     assert shard_command(manifest=corpus, output=output, shard_mib=1) == 0
     assert not load_utterance(read_manifest(output / "train.jsonl")[0]).any()
+
+
+@pytest.mark.parametrize("changed", ["sound", "text"])
+def test_what_has_changed_is_written_again(corpus: Path, tmp_path: Path, changed: str) -> None:
+    """Also sound of as many bytes as before, and a transcript, which is in the archive too."""
+    output = tmp_path / "shards"
+    shard_command(manifest=corpus, output=output)
+    (archive,) = output.glob("*.tar")
+    rows = read_manifest(corpus)
+    if changed == "sound":
+        size = rows[0].path.stat().st_size
+        soundfile.write(rows[0].path, np.zeros(RATE * 22), RATE)
+        assert rows[0].path.stat().st_size == size
+        later = archive.stat().st_mtime_ns + 10**9  # however coarse the clock of the disk is
+        os.utime(rows[0].path, ns=(later, later))
+    else:
+        write_manifest(corpus, [replace(rows[0], text="ccc"), *rows[1:]])
+    shard_command(manifest=corpus, output=output)
+    assert read_member(read_manifest(output / "train.jsonl")[0]) == rows[0].path.read_bytes()
+    with tarfile.open(archive) as members:
+        about = members.extractfile("00000000.json")
+        assert about is not None
+        assert json.load(about)["text"] == ("ccc" if changed == "text" else rows[0].text)
+
+
+def test_an_empty_file_is_listed_and_left_out(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = read_manifest(corpus)[3].path
+    empty.write_bytes(b"")
+    for _ in range(2):
+        assert shard_command(manifest=corpus, output=tmp_path / "shards") == 1
+        assert f"{empty}: " in capsys.readouterr().err
+        assert len(read_manifest(tmp_path / "shards" / "train.jsonl")) == 5
 
 
 def test_a_file_that_is_not_there_is_listed_and_left_out(

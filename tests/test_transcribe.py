@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -309,6 +310,26 @@ def test_the_command_writes_a_file_with_what_could_be_done(
     assert transcribe_command(model=tiny_bundle, paths=[good, missing], output=output) == 1
     assert output.read_text(encoding="utf-8") == f"{good}\t{TEXT}\n"
     assert capsys.readouterr().out == ""
+
+
+def test_a_name_with_a_tab_or_a_line_break_is_one_field(
+    tiny_bundle: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "a\tb\nc é.wav"
+    odd.write_bytes(good.read_bytes())
+    transcribe_command(model=tiny_bundle, paths=[good, odd])
+    _, second = capsys.readouterr().out.splitlines()
+    assert second == f"{tmp_path}/a\\tb\\nc é.wav\t{TEXT}"
+    transcribe_command(model=tiny_bundle, paths=[odd], format="json")
+    assert json.loads(capsys.readouterr().out)["path"] == str(odd)
+
+
+def test_a_name_that_is_not_utf8_is_the_files_failure(bundle: Bundle, good: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    odd.write_bytes(good.read_bytes())
+    first, second = transcribe(model=bundle, paths=[odd, good])
+    assert second.text == TEXT  # type: ignore[union-attr]
+    assert "\n" not in str(first.error)  # type: ignore[union-attr]
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tiny_bundle: Path, good: Path) -> None:

@@ -140,7 +140,7 @@ class _Reader:
             {
                 column: value
                 for column, value in record.cells.items()
-                if column and column not in used and value
+                if column and column not in used and value not in ("", None)
             },
         )
 
@@ -157,7 +157,11 @@ class _Reader:
         offset, duration, end = (
             self._seconds(record, column) for column in (self.offset, self.duration, self.end)
         )
-        if self.end and not self.duration:
+        if (
+            self.end
+            and not self.duration
+            and (self._word(record, self.end) or self._word(record, self.offset))
+        ):
             if not end > offset:
                 raise ValueError(f"it ends at {end:g} s and begins at {offset:g} s")
             return offset, end - offset

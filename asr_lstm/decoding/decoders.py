@@ -37,9 +37,9 @@ from asr_lstm.decoding.options import (
 from asr_lstm.decoding.protocols import UnitModel
 from asr_lstm.decoding.rescore import SentenceScorer, rescore
 from asr_lstm.decoding.spelling import SpelledUnits, spell_units
-from asr_lstm.decoding.tuned import Tuned
+from asr_lstm.decoding.tuned import TUNED_NAME, Tuned
 from asr_lstm.decoding.words import word_spans
-from asr_lstm.errors import DataError
+from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.units import SPACE_SYMBOL, Units
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def make_decoder(name: str, parts: Parts, tuned: Tuned) -> Decoder:
     calibration = tuned.calibrations.get(name)
     if GREEDY in kinds:
         greedy = GreedyDecoder(parts.units)
-        return Decoder(name, greedy, greedy, draws, calibration)
+        return _fitting(Decoder(name, greedy, greedy, draws, calibration))
     weights = beam_weights(name, config, tuned)
     second = weights.pop("lstm_weight")
     # Calibrated confidences rest on so many texts, however few are to be shown.
@@ -279,7 +279,22 @@ def make_decoder(name: str, parts: Parts, tuned: Tuned) -> Decoder:
     search: Searching = beam
     if RESCORE in kinds:
         search = Rescored(beam, parts.sentence_scorer, second)
-    return Decoder(name, search, beam.with_config(nbest=1), draws, calibration, config.nbest)
+    return _fitting(Decoder(name, search, beam.with_config(nbest=1), draws, calibration, config.nbest))
+
+
+def _fitting(decoder: Decoder) -> Decoder:
+    """The decoder, if its calibration is one of its scores.
+
+    Raises:
+        ConfigError: it is of others.
+    """
+    columns = len(decoder.score_names)
+    if decoder.calibration and len(decoder.calibration.weights) != columns:
+        raise ConfigError(
+            f"{TUNED_NAME}: the calibration of {decoder.name} has {len(decoder.calibration.weights)} weights for "
+            f"{columns} scores of a word; run `asr-lstm tune` again, or delete the file"
+        )
+    return decoder
 
 
 def beam_weights(name: str, config: DecodingConfig, tuned: Tuned) -> dict[str, float]:

@@ -10,16 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from asr_lstm.console import ReaderConsole
 from asr_lstm.errors import ConfigError, DataError
 from asr_lstm.lm.interpolate import interpolate, tune_weight
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.load import check_name, load_ngram, save_ngram
 from asr_lstm.lm.ngram import NgramModel
 from asr_lstm.lm.perplexity import Perplexity, perplexity
-from asr_lstm.lm.text import read_lines, read_sentences, spell
+from asr_lstm.lm.text import read_sentences, spell
 from asr_lstm.units import Normaliser
 
 Casing = Literal["lower", "upper", "keep"]
@@ -98,7 +99,10 @@ def ngram_train_command(
     check_name(output)
     words: int | set[str] | None
     if isinstance(vocabulary, Path):
-        words = {word for line in read_lines(vocabulary) for word in line.split()}
+        lines = read_texts(
+            [vocabulary], casing=casing, punctuation=punctuation, sentences="lines", tokens=tokens
+        )
+        words = {word for line in lines for word in line.split()}
     else:
         words = vocabulary
     lines = read_texts(text, casing=casing, punctuation=punctuation, sentences=sentences, tokens=tokens)
@@ -231,10 +235,10 @@ def _print_columns(columns: Sequence[Rows], *, heads: Sequence[str] = ()) -> Non
     table = Table(show_header=bool(heads))
     table.add_column(no_wrap=True)
     for head in heads or [""] * len(columns):
-        table.add_column(head, overflow="fold")
+        table.add_column(Text(head), overflow="fold")
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "") for column in columns))
-    Console().print(table)
+    ReaderConsole().print(table)
 
 
 def train_action(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -61,8 +61,10 @@ def train_ngram(
         DataError: no words, or a special word in the text.
     """
     thresholds = _thresholds(order, prune)
-    if vocabulary is not None and not vocabulary:
-        raise ConfigError("vocabulary: 0 words are too few for a language model; keep at least one")
+    if vocabulary is not None:
+        size = vocabulary if isinstance(vocabulary, int) else len(vocabulary)
+        if size < 1:
+            raise ConfigError(f"vocabulary: {size} words are too few for a language model; keep at least one")
     words, tables = count_ngrams(lines, order)
     kept = _kept(words, tables, thresholds, vocabulary)
     estimates = _estimate(tables, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,13 +37,18 @@ class Perplexity:
     @property
     def including_unknown(self) -> float:
         """With every unknown word as one of the model's <unk>: no model of fewer words may be compared by it."""
-        return math.exp(-self.log_prob / (self.words + self.sentences))
+        return _exp(-self.log_prob / (self.words + self.sentences))
 
     @property
     def excluding_unknown(self) -> float:
         """Of the known words and the ends of sentences; unknown words still stand in the context of others."""
         known = self.words + self.sentences - self.unknown
-        return math.exp(-(self.log_prob - self.unknown_log_prob) / known)
+        return _exp(-(self.log_prob - self.unknown_log_prob) / known)
+
+
+def _exp(power: float) -> float:
+    """Infinity where Python would refuse: of words that a model holds for next to impossible."""
+    return math.exp(power) if power < math.log(sys.float_info.max) else math.inf
 
 
 def perplexity(model: NgramModel, lines: Iterable[str]) -> Perplexity:

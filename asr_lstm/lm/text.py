@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import re
 import zlib
@@ -31,17 +32,29 @@ _TITLES = re.compile(r"\b(?:Mr|Mrs|Ms|Messrs|Dr|St|Prof|Rev|Capt|Col|Gen|Sr|Jr|N
 
 
 def read_lines(paths: str | Path | Sequence[str | Path]) -> Iterator[str]:
-    """The lines of one text file or of several, plain or gz; of a manifest (.jsonl) the utterances' texts.
+    """The lines of one text file or of several, plain or gz; of a manifest (.jsonl, .json) the utterances' texts.
 
     Raises:
         DataError: a file that cannot be read or is not UTF-8 text; its line is named.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path)
-        if path.suffix == MANIFEST_SUFFIX:
+        if _is_manifest(path):
             yield from (utterance.text for utterance in iter_manifest(path))
         else:
             yield from _read_file(path)
+
+
+def _is_manifest(path: Path) -> bool:
+    """By its name; NeMo's are called .json, and so may other texts be: there the first line decides."""
+    if path.suffix != ".json":
+        return path.suffix == MANIFEST_SUFFIX
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = json.loads(file.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and "audio_filepath" in first
 
 
 def read_sentences(paths: str | Path | Sequence[str | Path], *, prose: bool) -> Iterator[str]:
@@ -54,7 +67,7 @@ def read_sentences(paths: str | Path | Sequence[str | Path], *, prose: bool) -> 
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         lines = read_lines(path)
-        if Path(path).suffix == MANIFEST_SUFFIX:
+        if _is_manifest(Path(path)):
             yield from lines
         elif prose:
             yield from split_sentences(lines)

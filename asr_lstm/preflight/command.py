@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from asr_lstm.augment import AugmentConfig
+from asr_lstm.console import ReaderConsole
 from asr_lstm.errors import ConfigError
 from asr_lstm.features import FeatureConfig
-from asr_lstm.files import atomic_write
+from asr_lstm.files import atomic_write, check_writable
 from asr_lstm.preflight.findings import Finding, Severity, count
 from asr_lstm.preflight.inspection import FEATURES, SAMPLE, SEED, TEXT, Inspection, inspect_corpus
 from asr_lstm.preflight.page import expectation_text, inspection_page, sampled_text, split_rows
@@ -59,13 +60,14 @@ def preflight_command(
         raise ConfigError(f"{output}: the page is HTML; name it .html")
     table = output.with_suffix(".tsv")
     _check_ours(table)
+    check_writable(output)
     inspection = inspect_corpus(manifest, audio=audio, seed=seed, text=text, features=features, speed=speed)
     with atomic_write(output) as file:
         file.write(inspection_page(inspection))
     write_places(table, inspection.findings)
-    console = Console()
+    console = ReaderConsole()
     _show(inspection, console)
-    console.print(f"Page: {output}   All places: {table}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {output}   All places: {table}", highlight=False, markup=False, soft_wrap=True)
     return 1 if inspection.serious else 0
 
 

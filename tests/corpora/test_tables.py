@@ -107,6 +107,8 @@ def test_all_columns_are_kept_or_used(tmp_path: Path) -> None:
         ("offset,duration", "1,0.5", (1.0, 0.5)),
         ("offset,duration", "1,", (1.0, 0.0)),
         ("offset,duration", ",", (0.0, 0.0)),
+        ("start,end", "1,1.5", (1.0, 0.5)),
+        ("start,end", ",", (0.0, 0.0)),
         ("start,end,duration", "1,9,0.5", (1.0, 0.5)),
         ("duration", "7", (0.0, 0.0)),  # of whole files the file itself knows it
     ],
@@ -257,3 +259,11 @@ def test_a_broken_line_of_json_is_listed(tmp_path: Path) -> None:
     assert [row.path.name for row in listing.rows] == ["a.wav", "c.wav"]
     assert [item.id for item in listing.dropped] == ["t.jsonl:2", "t.jsonl:3"]
     assert all(item.reason.startswith(BROKEN_ROW) for item in listing.dropped)
+
+
+def test_further_cells_are_kept_whatever_they_are(tmp_path: Path) -> None:
+    rows = (
+        '{"path": "a.wav", "text": "x", "label": 0, "score": 0.0, "noisy": false, "note": "", "who": null}\n'
+    )
+    (row,) = read_table(_table(tmp_path, "t.jsonl", rows)).rows
+    assert row.extra == {"label": 0, "score": 0.0, "noisy": False}

@@ -50,6 +50,9 @@ def test_options_reach_the_training(tmp_path: Path, text: Path) -> None:
     (tmp_path / "words.txt").write_text("the cat\nsat")
     call(ngram_train_command, "--text", text, "--output", output, "--vocabulary", tmp_path / "words.txt")
     assert load_ngram(output).words[3:] == ["the", "cat", "sat"]
+    (tmp_path / "words.txt").write_text("The, CAT\nsat")  # normalised as the text is
+    call(ngram_train_command, "--text", text, "--output", output, "--vocabulary", tmp_path / "words.txt")
+    assert load_ngram(output).words[3:] == ["the", "cat", "sat"]
     call(ngram_train_command, "--text", text, "--output", output, "--vocabulary", 2, "--prune", "[0, 1]")
     assert load_ngram(output).words[3:] == ["the", "cat"]
     assert load_ngram(output).counts == (5, 1, 0)
@@ -96,7 +99,12 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, text: Path) -> 
         (DataError, "latin.txt:1: not UTF-8", {"text": [text, tmp_path / "latin.txt"]}),
         (DataError, "absent: cannot read the text", {"text": tmp_path / "absent"}),
         (DataError, "absent: cannot read the text", {"text": text, "vocabulary": tmp_path / "absent"}),
-        (ConfigError, "vocabulary: 0 words", {"text": text, "vocabulary": tmp_path / "empty.txt"}),
+        (
+            DataError,
+            "empty.txt: the text holds no words",
+            {"text": text, "vocabulary": tmp_path / "empty.txt"},
+        ),
+        (ConfigError, "vocabulary: -3 words", {"text": text, "vocabulary": -3}),
     ]
     (tmp_path / "empty.txt").write_text("\n")
     for error, problem, options in mistakes:

@@ -18,6 +18,11 @@ def test_lines_come_from_files_of_every_kind(tmp_path: Path) -> None:
     assert [line.strip() for line in read_lines(plain)] == ["un été", "deux"]
     found = [line.strip() for line in read_lines([plain, zipped, manifest])]
     assert found == ["un été", "deux", "three", "four", "five"]
+    nemo = manifest.rename(tmp_path / "c.json")
+    assert list(read_lines(nemo)) == ["five"]
+    assert list(read_sentences(nemo, prose=False)) == ["five"]
+    (tmp_path / "other.json").write_text('{"said": "six"}\n')
+    assert list(read_lines(tmp_path / "other.json")) == ['{"said": "six"}\n']
 
 
 @pytest.mark.parametrize(
