@@ -133,6 +133,21 @@ def test_real_time_factor(bundle: Bundle, spoken: list[Utterance], monkeypatch: 
     assert found.rtf == 4.5 / spoken[0].duration
 
 
+def test_draws_of_dropout_are_timed_in_place_of_the_one_pass(
+    spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, encoder = FeatureConfig(rate=RATE, mels=16, stack=2), EncoderConfig(layers=1, hidden=8)
+    units = CharacterUnits(" abcde")
+    model = Recogniser(features, encoder, units=len(units)).eval()
+    bundle = Bundle(model, units, features, encoder, "asr_lstm.audio.load_utterance")
+    clock = itertools.count(100.0, 1.5)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    decoders = make_decoders(DecodingConfig(mc=2), units)
+    found = recognise_each(bundle, [replace(spoken[0])], decoders, load=load_utterance_at_8_khz)
+    # Loading and the search, with the draws in it; the pass that greedy decoding had is not counted.
+    assert [found[name].seconds for name in ("greedy", "greedy+mc")] == [4.5, 3.0]
+
+
 def test_the_network_runs_once_for_all_decoders(
     bundle: Bundle, spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:

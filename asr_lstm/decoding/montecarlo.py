@@ -29,7 +29,7 @@ def sample_log_probs(
     """Log posteriors of each utterance under some draws of the dropout masks.
 
     Each utterance meets the same draws, so that it gets the same posteriors alone as in any batch. Features are
-    computed once, and the draws of an utterance run as one batch.
+    computed once, and the draws of an utterance run as one batch, if its model drops no weights.
 
     Args:
         model: of the recogniser; its modes are as before afterwards.
@@ -53,16 +53,23 @@ def sample_log_probs(
         features, counts = model.front_end(inputs, lengths)
         for row, count in zip(features, counts.tolist(), strict=True):
             torch.manual_seed(seed)
-            copies = row[:count].expand(samples, -1, -1)
-            hidden = model.encode(copies, torch.full((samples,), count))
-            logits = model.head(model.dropout(hidden))
-            results.append(logits.float().log_softmax(-1))
+            draws = []
+            for size in _batches(model, samples):
+                hidden = model.encode(row[:count].expand(size, -1, -1), torch.full((size,), count))
+                draws.append(model.head(model.dropout(hidden)).float().log_softmax(-1))
+            results.append(torch.cat(draws))
     return results
 
 
 def mean_log_probs(draws: Tensor) -> Tensor:
     """Logarithm of the mean posterior: (samples, frames, units) -> (frames, units), to be decoded like logits."""
     return draws.logsumexp(0) - math.log(len(draws))
+
+
+def _batches(model: Recogniser, samples: int) -> list[int]:
+    """How many draws are run together: all, but each alone where weights are dropped, alike for a whole batch."""
+    alike = any(layer.rates["weight_dropout"] > 0 for layer in model.modules() if isinstance(layer, LSTMLayer))
+    return [1] * samples if alike else [samples]
 
 
 @contextmanager

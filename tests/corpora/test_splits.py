@@ -82,7 +82,10 @@ def test_two_names_of_one_file_stay_together(tmp_path: Path) -> None:
         (tmp_path / f"link{number}.wav").symlink_to(f"{number}.wav")
         for name in (f"{number}", f"link{number}"):
             utterances.append(replace(_utterance(name), path=tmp_path / f"{name}.wav"))
-    for rows in split_utterances(utterances).utterances.values():
+    splits = split_utterances(utterances).utterances
+    assert sum(map(len, splits.values())) == len(utterances)
+    assert all(splits[name] for name in ("train", "dev", "test"))
+    for rows in splits.values():
         names = {row.id.removeprefix("link") for row in rows}
         assert len(rows) == 2 * len(names)
 

@@ -84,7 +84,9 @@ def test_everything_says_synthetic(corpus):
 
 def test_audio_is_speech(corpus):
     texts = {name: text for rows in transcripts(corpus).values() for name, text in rows.items()}
-    for path in corpus.rglob("*.flac"):
+    paths = list(corpus.rglob("*.flac"))
+    assert len(paths) == len(texts) > 0
+    for path in paths:
         info = soundfile.info(path)
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         wave, _ = soundfile.read(path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from torch import Tensor
 from asr_lstm.decoding.beam import BeamConfig, BeamDecoder
 from asr_lstm.decoding.greedy import greedy_decode
 from asr_lstm.decoding.hypothesis import Hypothesis
+from asr_lstm.decoding.ngram_words import NgramWords
+from asr_lstm.decoding.prefix_search import find_letter
+from asr_lstm.decoding.spelling import spell_units
 from asr_lstm.errors import DataError
 from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.ngram import NgramModel
@@ -546,3 +550,52 @@ def test_importing_it_costs_no_compiler() -> None:
     command = "import sys, asr_lstm.decoding.beam; print('numba' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("beam", [2, 3, 5])
+def test_what_is_left_out_early_would_have_been_pruned(beam: int) -> None:
+    """Candidates below all that the beam holds are left out, but for what words and hotwords may add to them yet."""
+    config = BeamConfig(beam=beam, nbest=beam, threads=1, alpha=0.7, beta=2.0, unknown_score=1.5)
+    decoder = BeamDecoder(UNITS, config=config, word_model=word_ngram(), hotwords={"ab": 3.0, "b": 2.0})
+    weights = BeamConfig.weights
+
+    def careful(self: BeamConfig, **options: float) -> Any:
+        return weights(self, **options)._replace(most_added=math.inf)
+
+    logits = [random_logits(seed, frames=12, spread=1.0) for seed in range(40)]
+    found = decoder.decode_each(logits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BeamConfig, "weights", careful)
+        whole = BeamDecoder(
+            UNITS, config=config, word_model=word_ngram(), hotwords={"ab": 3.0, "b": 2.0}
+        ).decode_each(logits)
+    for one, other in zip(found, whole, strict=True):
+        assert_same(one, [(text.text, text.total) for text in other])
+
+
+def test_what_is_expected_of_a_word_is_the_best_it_can_become() -> None:
+    """By brute force: the greatest unigram log probability of all words that begin as the prefix does."""
+    model = NgramWords(word_ngram())
+    tables = BeamDecoder(UNITS, word_model=word_ngram())._tables
+    letters = spell_units(UNITS).letters
+    words = [word for word in word_ngram().words if set(word) <= set("ab")]
+    trie, places = tables.trie, {}
+    for word in words:
+        node = np.int64(0)
+        for end, letter in enumerate(word, start=1):
+            node = find_letter(trie, node, np.int64(letters[letter]))
+            assert node >= 0
+            places[word[:end]] = int(node)
+    log_probs = model.unigrams()
+    for prefix, node in places.items():
+        best = max(log_probs[model.word_id(word)] for word in words if word.startswith(prefix))
+        assert tables.ahead[node] == pytest.approx(float(best), abs=1e-6)
+
+
+def test_a_narrow_beam_keeps_the_word_that_its_letters_promise() -> None:
+    """One letter is a little less likely than another at first: only what it will become keeps it in the beam."""
+    model = train_ngram(["ab"] * 50 + ["ba"], order=1)
+    logits = torch.tensor([[-9.0, -9.0, 1.0, 1.6], [-9.0, -9.0, 0.0, 3.0], [3.0, -9.0, -9.0, -9.0]])
+    config = BeamConfig(beam=1, alpha=1.0, threads=1)
+    (best, *_) = decode(BeamDecoder(UNITS, config=config, word_model=model), logits)
+    assert best.text == "ab"

@@ -22,7 +22,14 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(3, 9, 3, generator=generator), torch.tensor([9, 4, 7])
 
 
-@pytest.mark.parametrize("kind", ["input_dropout", "layer_dropout", "state_dropout"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(f"{name}_dropout" for name in ("input", "layer", "state", "step", "candidate", "weight")),
+        "zoneout_cell",
+        "zoneout_state",
+    ],
+)
 def test_each_kind_of_dropout_makes_draws_differ(kind: str) -> None:
     rates = {"input_dropout": 0.0, "layer_dropout": 0.0, "state_dropout": 0.0} | {kind: 0.3}
     draws = sample_log_probs(recogniser(**rates), *batch(), samples=5)
