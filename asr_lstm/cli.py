@@ -263,13 +263,27 @@ def _call(
     if config:
         parser.add_argument("--config", action="config", help="a .yaml with these options")
     parser.add_function_arguments(function, skip={files, positional, several})
+    # A name that is not UTF-8 is no text to the parser: it meets a number instead.
+    odd = {f"\ue000{number}": word for number, word in enumerate(arguments) if not _is_utf8(word)}
+    stands = {word: key for key, word in odd.items()}
+    arguments = [stands.get(word, word) for word in arguments]
     try:
         options = parser.instantiate(parser.parse_args(arguments)).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return _complain(f"asr-lstm {verb}: {' '.join(lines)}; see asr-lstm {verb} --help")
     options.pop("config", None)
+    if files:
+        options[files] = [Path(odd.get(str(path), path)) for path in options[files]]
     return function(**options)
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _overview() -> str:

@@ -14,6 +14,7 @@ import torch
 
 from asr_lstm import transcribe as module
 from asr_lstm.bundle import Bundle, load_bundle
+from asr_lstm.cli import main
 from asr_lstm.decoding.greedy import greedy_decode
 from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.errors import AudioError, ConfigError, DataError
@@ -330,6 +331,16 @@ def test_a_name_that_is_not_utf8_is_the_files_failure(bundle: Bundle, good: Path
     first, second = transcribe(model=bundle, paths=[odd, good])
     assert second.text == TEXT  # type: ignore[union-attr]
     assert "\n" not in str(first.error)  # type: ignore[union-attr]
+
+
+def test_nor_does_the_command_stumble_over_it(
+    tiny_bundle: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    assert main(["transcribe", "--model", str(tiny_bundle), odd, str(good)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"{good}\t{TEXT}\n"
+    assert printed.err.count("\n") == 1
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tiny_bundle: Path, good: Path) -> None:

@@ -68,7 +68,9 @@ def mean_log_probs(draws: Tensor) -> Tensor:
 
 def _batches(model: Recogniser, samples: int) -> list[int]:
     """How many draws are run together: all, but each alone where weights are dropped, alike for a whole batch."""
-    alike = any(layer.rates["weight_dropout"] > 0 for layer in model.modules() if isinstance(layer, LSTMLayer))
+    alike = any(
+        layer.rates["weight_dropout"] > 0 for layer in model.modules() if isinstance(layer, LSTMLayer)
+    )
     return [1] * samples if alike else [samples]
 
 
