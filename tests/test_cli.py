@@ -61,12 +61,8 @@ def test_the_tool_is_the_verb() -> None:
     assert "absent: not a model" in done.stderr
 
 
-def test_a_reader_that_goes_is_no_failure() -> None:
-    # More than the buffer of the pipe and of Python together, and then what stays in Python's to the end.
-    code = (
-        "import sys; from asr_lstm import cli; "
-        "cli.VERBS['say'] = lambda _: [print('x' * 99) for _ in range(9999)] and 0; sys.exit(cli.main(['say']))"
-    )
+def without_a_reader(code: str) -> tuple[bytes, int]:
+    """Standard error and exit code of a program whose output is closed after its first line."""
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -74,11 +70,19 @@ def test_a_reader_that_goes_is_no_failure() -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 0
+        return process.stderr.read(), process.wait()
 
 
-def test_tables_for_a_reader_that_has_gone_stop_no_work(tmp_path: Path) -> None:
+def test_a_reader_that_goes_is_no_failure() -> None:
+    # More than the buffer of the pipe and of Python together, and then what stays in Python's to the end.
+    code = (
+        "import sys; from asr_lstm import cli; "
+        "cli.VERBS['say'] = lambda _: [print('x' * 99) for _ in range(9999)] and 0; sys.exit(cli.main(['say']))"
+    )
+    assert without_a_reader(code) == (b"", 0)
+
+
+def test_tables_for_a_reader_that_has_gone_stop_no_work() -> None:
     code = (
         "import sys; from asr_lstm import cli; from asr_lstm.console import ReaderConsole\n"
         "def say(_):\n"
@@ -87,15 +91,7 @@ def test_tables_for_a_reader_that_has_gone_stop_no_work(tmp_path: Path) -> None:
         "    print('still there', file=sys.stderr); return 1\n"
         "cli.VERBS['say'] = say; sys.exit(cli.main(['say']))"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b"still there\n"
-        assert process.wait() == 1
+    assert without_a_reader(code) == (b"still there\n", 1)
 
 
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
