@@ -14,6 +14,9 @@ from asr_lstm import __version__
 from asr_lstm.errors import AsrLstmError, DownloadError, TrainingInterrupted
 
 DONE, SOME_FAILED, NO_SENSE = 0, 1, 2
+# Bytes of a name that are not UTF-8 are no text to the parser: for it, characters of a private use stand there.
+_HIDDEN = {0xDC00 + byte: 0xF0000 + byte for byte in range(0x80, 0x100)}
+_SHOWN = {hidden: byte for byte, hidden in _HIDDEN.items()}
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
@@ -263,27 +266,22 @@ def _call(
     if config:
         parser.add_argument("--config", action="config", help="a .yaml with these options")
     parser.add_function_arguments(function, skip={files, positional, several})
-    # A name that is not UTF-8 is no text to the parser: it meets a number instead.
-    odd = {f"\ue000{number}": word for number, word in enumerate(arguments) if not _is_utf8(word)}
-    stands = {word: key for key, word in odd.items()}
-    arguments = [stands.get(word, word) for word in arguments]
     try:
-        options = parser.instantiate(parser.parse_args(arguments)).as_dict()
+        options = parser.instantiate(
+            parser.parse_args([word.translate(_HIDDEN) for word in arguments])
+        ).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return _complain(f"asr-lstm {verb}: {' '.join(lines)}; see asr-lstm {verb} --help")
     options.pop("config", None)
-    if files:
-        options[files] = [Path(odd.get(str(path), path)) for path in options[files]]
-    return function(**options)
+    return function(**{name: _shown(value) for name, value in options.items()})
 
 
-def _is_utf8(word: str) -> bool:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _shown(value: Any) -> Any:
+    """Paths with the bytes that they had on the command line."""
+    if isinstance(value, list):
+        return [*map(_shown, value)]
+    return Path(str(value).translate(_SHOWN)) if isinstance(value, Path) else value
 
 
 def _overview() -> str:

@@ -125,7 +125,9 @@ class Convolution(nn.Module):
         heard = within.nonzero()[:, 0]
         normed: Tensor = self.norm(_in_full(take_rows(found, heard.to(found.device))))
         slots = places[heard] - places[heard] // (frames + 1)
-        return put_rows(normed, slots.to(found.device), size=batch * frames).view(batch, frames, -1)
+        return put_rows(normed, slots.to(found.device), size=batch * frames).view(
+            batch, frames, self.output_size
+        )
 
 
 def _of_maps(inside: Tensor, maps: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def choose_size(speech: Speech, *, passes: float, gpu: bool) -> tuple[int, int]:
 
     2 x 96 for closed vocabularies (digits; yesno does with 1 x 96), 3 x 256 for open text from 0.4 to 2.5 h
     (speechocean762, run 5; folder), 3 x 320 where it would be learned by heart (speechocean762, its hour), and 3 x 448
-    if there is time for 80 epochs of 2.5 h (best.yaml, with twice the synthetic speech: CER 2 points below the hour),
+    if there is time for 80 epochs of 2.5 h (best.yaml of 2026-12-01, with twice the synthetic speech: CER 2 points below the hour),
     2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and 11). From 50 h up, on a GPU, 4 x
     640, which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
     """
@@ -231,7 +231,7 @@ def choose_epochs(speech: Speech, *, batch_seconds: float, long: bool) -> int:
 
     Closed vocabularies: about 2000 updates (yesno; digits gains nothing beyond 20 epochs). Open text: 90 epochs up to
     2.5 h (speechocean762), and beyond a power of the hours that leads to 14 of 960 h, which was not run; 140 up to
-    10 h where there is long to learn (best.yaml, which fell to the last of its 106).
+    10 h where there is long to learn (the same, which fell to the last of its 106).
     """
     if speech.closed:
         return min(60, max(20, round(2000 * batch_seconds / (3600 * speech.hours))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class AsrLstmError(Exception):
     """A mistake in the input, not in the program: shown as one line, never as a traceback."""
@@ -34,4 +36,5 @@ READING_ERRORS = (AudioError, DataError, OSError, EOFError, ValueError)
 def failure_line(id: str, reason: object) -> str:
     """What went wrong with an utterance, and which one: a recording may hold many, and its name then does not say."""
     text = str(reason)
-    return text if id in text else f"{id}: {text}"
+    named = re.search(rf"(?<![\w.-]){re.escape(id)}(?![\w-])", text)
+    return text if named else f"{id}: {text}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from asr_lstm.errors import DataError
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that replaces it when the block ends without an error.
 
-    A link stays one, to what is written, and a file that is replaced hands its permissions on. A pipe or a device is
-    written to as it is: there is nothing to replace.
+    A link stays one, to what is written, and a file that is replaced hands its permissions on. A pipe or a device,
+    such as /dev/stdout, is written to as it is: there is nothing to replace.
 
     Args:
         path: where the file shall stand; missing folders are made.
@@ -30,7 +31,8 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     path, encoding = _where(Path(path)), None if "b" in mode else "utf-8"
     if _is_no_file(path):
-        with path.open(mode, encoding=encoding) as file:
+        sys.stdout.flush()  # what was printed before may go the same way
+        with path.open(mode.replace("w", "a"), encoding=encoding) as file:
             yield file
         return
     try:
@@ -79,13 +81,15 @@ def _where(path: Path) -> Path:
         if path.is_dir():
             raise DataError(f"{path}: this is a folder; name a file")
         return path.resolve() if path.is_symlink() and not _is_no_file(path) else path
-    except OSError as error:
-        raise DataError(f"{path}: cannot write here ({error.strerror}); choose another name") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reason = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise DataError(f"{path}: cannot write here ({reason}); choose another name") from error
 
 
 def _is_no_file(path: Path) -> bool:
-    """Whether something is there that cannot be replaced by a file, such as /dev/stdout."""
-    return path.exists() and not path.is_file()
+    """Whether something is there that no file may take the place of, be it /dev/stdout led to a file."""
+    system = path.absolute().parts[1:2] in (("dev",), ("proc",)) and path.absolute().parts[2:3] != ("shm",)
+    return path.exists() and (system or not path.is_file())
 
 
 def _umask() -> int:

@@ -70,7 +70,7 @@ def paired_test(
         resamples: of the bootstrap.
 
     Raises:
-        ValueError: nothing to compare, or arguments of different lengths.
+        ValueError: nothing to compare, arguments of different lengths, or a seed below 0.
     """
     counts = [np.asarray(values, np.float64).ravel() for values in (first, second, lengths)]
     groups = np.arange(len(counts[0])) if clusters is None else np.asarray(clusters).ravel()

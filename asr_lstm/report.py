@@ -113,7 +113,7 @@ def read_results(path: str | Path) -> Results:
     """Read what `write_results` wrote; fields that this version does not know are passed over.
 
     Raises:
-        DataError: the file is missing, is not JSON, or lacks a field.
+        DataError: the file is missing, is not JSON, lacks a field, or has a rate that is no number.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))

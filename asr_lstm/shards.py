@@ -28,6 +28,7 @@ from asr_lstm.manifest import Utterance, read_manifest, write_manifest
 
 SHARD_MIB = 1024  # 18 hours of speech as FLAC
 _MIB = 2**20
+_EMPTY = "is empty; copy it again"
 SHARD_BYTES = (
     "shard_bytes"  # of a row: the first byte of the recording in its archive, and how many there are
 )
@@ -67,7 +68,8 @@ def shard_command(*, manifest: Path, output: Path, shard_mib: int = SHARD_MIB) -
         if not _is_whole(path, names, texts):
             failed |= _write_shard(path, texts, names)
         else:
-            failed |= {source: "cannot be read" for source in names if not _has_content(source)}
+            lacking = [source for source in names if not _has_content(source)]
+            failed |= {source: _EMPTY if source.is_file() else "cannot be read" for source in lacking}
         places |= _find(path, names)
     rows = [_in_shard(row, *places[row.path]) for row in given if row.path in places]
     if not rows:
@@ -106,7 +108,7 @@ def _write_shard(path: Path, texts: Mapping[Path, str], names: Mapping[Path, str
                 failed[source] = error.strerror or "cannot be read"
                 continue
             if not content:
-                failed[source] = "is empty; copy it again"
+                failed[source] = _EMPTY
                 continue
             about = json.dumps({"source": str(source), "text": texts[source]}).encode()
             for member, data in ((f"{name}{source.suffix.lower()}", content), (f"{name}.json", about)):

@@ -34,7 +34,7 @@ _MOST_WORDS = 4
 # CTC places a word within some hundredths of a second; the pause, or the closure of a stop, near there is the cut.
 _LEEWAY_SECONDS = 0.02
 _EDGE_SECONDS = 0.2  # before the first word and after the last one in which the quietest place is looked for
-_QUIET_SECONDS = 0.02  # over which energy is summed up where the quietest place is looked for
+_QUIET_SECONDS = 0.02  # whose mean energy counts where the quietest place is looked for
 _FADE_SECONDS = 0.005  # at both ends of a piece, against clicks
 # Mean confidence in an utterance's words below which nobody knows where they are. A model of 12 h of synthetic speech
 # has 0.15 or more in 95 % of real utterances, one that had learned nothing 0.02 to 0.05: what is cut by that one keeps
@@ -125,6 +125,8 @@ class Splicer:
     def __call__(self, index: int, seed: int) -> tuple[Samples, str] | None:
         """Audio (samples,) and transcript with as many words as those of the utterance at `index`.
 
+        It begins and ends as that utterance does, with the silence and the noise of the room around its words.
+
         None, for the utterance as it is, in all but the share of seeds, where its words or its speaker are not known,
         and where a recording that it would be put together from cannot be read: that one is to blame when its own
         turn comes, and not this.
@@ -137,7 +139,6 @@ class Splicer:
             return None
         try:
             audio, cuts = self._cut(index)
-            # The silence, and the noise of the room, that a recording begins and ends with.
             pieces = [_faded(audio[: cuts[0]], rate=self._rate, start=False)]
             after = _faded(audio[cuts[-1] :], rate=self._rate, end=False)
             words: list[str] = []
@@ -202,7 +203,7 @@ def cut_between(audio: Samples, words: Places, *, rate: int) -> list[int]:
 
     Args:
         audio: (samples,) of the utterance.
-        words: (words, 2) where each begins and ends, in seconds.
+        words: (words, 2), at least one: where each begins and ends, in seconds.
         rate: of the audio, in Hz.
     """
     cuts: list[int] = []

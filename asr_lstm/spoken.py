@@ -78,6 +78,7 @@ class SpokenTranscripts:
             )
 
     def _check(self) -> None:
+        """See that what the recipe says goes together; errors as of `make`."""
         config = self.recipe.bootstrap
         if self.recipe.training.init and config.how == "begin":
             raise ConfigError(

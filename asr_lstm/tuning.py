@@ -100,15 +100,15 @@ def tune_bundle(
     options: dict[str, Any] = {"load": load, "batch_seconds": batch_seconds, "device": device}
     # A language model that cannot be loaded is told before the network runs over everything.
     for name in decoding.decoders:
-        make_decoder(name, parts, bundle.tuned)
+        make_decoder(name, parts, Tuned(bundle.tuned.weights))
     said = [bundle.units.normaliser(utterance.text) for utterance in utterances]
     weights, surfaces = dict(bundle.tuned.weights), {}
     if asked := [name for name in decoding.decoders if has_weights(name)]:
         heard = hear_each(bundle, utterances, **options)
         if not heard:
+            first = f"; the first: {_why_not(bundle, utterances[0], load)}" if utterances else ""
             raise DataError(
-                "none of the dev set's utterances could be loaded: there is nothing to tune on; the first: "
-                f"{_why_not(bundle, utterances[0], load)}"
+                f"none of the dev set's utterances could be loaded: there is nothing to tune on{first}"
             )
         references = [said[index] for index in heard]
         for name in asked:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TIME_PLACES = 3  # milliseconds: finer than any frame
 _CONFIDENCE_PLACES = 4
 _SCORE_PLACES = 4
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Writer(ABC):
@@ -99,8 +100,6 @@ class JsonWriter(Writer):
             ]
         return json.dumps(row, ensure_ascii=False) + "\n"
 
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (TextWriter, JsonWriter)}
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +134,24 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert os.read(reader, 100) == b"heard"
     os.close(reader)
     assert pipe.is_fifo()
+
+
+def test_output_that_a_shell_leads_to_a_file_is_added_to(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    code = (
+        "from asr_lstm.files import atomic_write\n"
+        "print('printed')\n"
+        "with atomic_write('/dev/stdout') as file: file.write('written\\n')\n"
+        "print('after')"
+    )
+    with log.open("a") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert log.read_text() == "before\nprinted\nwritten\nafter\n"
+
+
+def test_links_in_a_circle_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(DataError, match="cannot write here"), atomic_write(tmp_path / "a"):
+        pass

@@ -158,7 +158,7 @@ def test_an_empty_file_is_listed_and_left_out(
     empty.write_bytes(b"")
     for _ in range(2):
         assert shard_command(manifest=corpus, output=tmp_path / "shards") == 1
-        assert f"{empty}: " in capsys.readouterr().err
+        assert f"{empty}: is empty" in capsys.readouterr().err
         assert len(read_manifest(tmp_path / "shards" / "train.jsonl")) == 5
 
 

@@ -341,6 +341,11 @@ def test_nor_does_the_command_stumble_over_it(
     printed = capsys.readouterr()
     assert printed.out == f"{good}\t{TEXT}\n"
     assert printed.err.count("\n") == 1
+    for option in (["--output", f"{odd}.txt"], [f"--output={odd}.txt"]):
+        assert main(["transcribe", "--model", str(tiny_bundle), *option, str(good)]) == 0
+        written = Path(f"{odd}.txt")
+        assert written.read_text() == f"{TEXT}\n"
+        written.unlink()
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tiny_bundle: Path, good: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 from small_dev import make_dev, make_lm
 
 from asr_lstm.bundle import Bundle, load_bundle, save_bundle
+from asr_lstm.decoding.calibration import Calibration
+from asr_lstm.decoding.decoders import make_decoders
 from asr_lstm.decoding.options import DecodingConfig
 from asr_lstm.decoding.tuned import TUNED_NAME, Tuned
+from asr_lstm.errors import ConfigError
 from asr_lstm.manifest import Utterance
 from asr_lstm.model import Recogniser
 from asr_lstm.tuning import TuningReport, tune_bundle
@@ -68,6 +71,19 @@ def test_what_was_tuned_for_other_decoders_stays(
     assert tuned.weights == {"beam+lstm": {"lstm_weight": 0.1}}
     assert tuned.calibrations["beam"] == report.tuned.calibrations["beam"]
     assert tuned.calibrations["greedy"] != report.tuned.calibrations["greedy"]
+
+
+def test_a_calibration_of_other_scores_is_refused_and_tuning_makes_it_anew(
+    tiny_bundle: Path, rows: list[Utterance], report: TuningReport
+) -> None:
+    bundle = load_bundle(tiny_bundle)
+    bundle.tuned = Tuned({}, {"greedy": Calibration((1.0, 1.0), 0.0)})
+    with pytest.raises(
+        ConfigError, match=r"the calibration of greedy has 2 weights for 1 .*run `asr-lstm tune`"
+    ):
+        make_decoders(DecodingConfig(), bundle.units, bundle.tuned)
+    tuned = tune_bundle(bundle, rows, DecodingConfig()).tuned
+    assert tuned.calibrations == {"greedy": report.tuned.calibrations["greedy"]}
 
 
 def test_training_anew_forgets_what_was_tuned(

@@ -173,7 +173,7 @@ def make_decoders(config: DecodingConfig, units: Units, tuned: Tuned | None = No
 
     Raises:
         DataError: a file that cannot be read or does not fit the units.
-        ConfigError: the LSTM language model cannot be loaded.
+        ConfigError: the LSTM language model cannot be loaded, or a calibration is of other scores.
     """
     parts = Parts(config, units)
     return [make_decoder(name, parts, tuned or Tuned()) for name in config.decoders]

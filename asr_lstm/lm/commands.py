@@ -20,7 +20,7 @@ from asr_lstm.lm.kneser_ney import train_ngram
 from asr_lstm.lm.load import check_name, load_ngram, save_ngram
 from asr_lstm.lm.ngram import NgramModel
 from asr_lstm.lm.perplexity import Perplexity, perplexity
-from asr_lstm.lm.text import read_sentences, spell
+from asr_lstm.lm.text import read_lines, read_sentences, spell
 from asr_lstm.units import Normaliser
 
 Casing = Literal["lower", "upper", "keep"]
@@ -43,7 +43,7 @@ def read_texts(
     """The sentences of text files as a language model takes them: normalised, words parted by single spaces.
 
     Args:
-        paths: text files, plain or gz, or manifests (.jsonl).
+        paths: text files, plain or gz, or manifests (.jsonl, .json).
         casing: "lower", "upper" or "keep", as the recogniser writes.
         punctuation: "remove" or "keep", as the recogniser writes.
         sentences: "lines" takes each line for a sentence; "prose" finds them where lines are broken anywhere.
@@ -78,7 +78,7 @@ def ngram_train_command(
     """Train an n-gram model with modified Kneser-Ney smoothing; for an LSTM see `lm train --kind lstm --help`.
 
     Args:
-        text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
+        text: a text file, plain or gz, or a manifest (.jsonl, .json); or several, as [A, B].
         output: the model to write: .arpa, .arpa.gz, or .ngram for the compact binary form.
         order: length of the longest n-grams.
         prune: leave out n-grams that occur this often or less, by order from 1; the last number goes for all
@@ -99,10 +99,10 @@ def ngram_train_command(
     check_name(output)
     words: int | set[str] | None
     if isinstance(vocabulary, Path):
-        lines = read_texts(
-            [vocabulary], casing=casing, punctuation=punctuation, sentences="lines", tokens=tokens
-        )
-        words = {word for line in lines for word in line.split()}
+        normalise = Normaliser(casing=casing, punctuation=punctuation)
+        listed = read_lines(vocabulary)
+        kept = listed if tokens == "characters" else map(normalise, listed)
+        words = {word for line in kept for word in line.split()}
     else:
         words = vocabulary
     lines = read_texts(text, casing=casing, punctuation=punctuation, sentences=sentences, tokens=tokens)
@@ -127,7 +127,7 @@ def perplexity_command(
     Args:
         lm: the model: an ARPA file, plain or gz, its binary form, or the folder of an LSTM model; or several, as
             [A, B].
-        text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
+        text: a text file, plain or gz, or a manifest (.jsonl, .json); or several, as [A, B].
         tokens: what an n-gram model was trained on.
         casing: as in its training; an LSTM model knows its own.
         punctuation: likewise.

@@ -70,7 +70,7 @@ def lstm_train_command(
     the vocabulary), `checkpoints/` and `logs/`. The same command goes on where it was interrupted.
 
     Args:
-        text: a text file, plain or gz, or a manifest (.jsonl); or several, as [A, B].
+        text: a text file, plain or gz, or a manifest (.jsonl, .json); or several, as [A, B].
         output: folder of all that is written.
         dev: a text to choose the best weights by, or the share of each text that is.
         test: a text to be measured on at the end, or the share at the end of each text that is.

@@ -68,6 +68,10 @@ def test_options_reach_the_training(tmp_path: Path, text: Path) -> None:
         "--order=1",
     )
     assert load_ngram(output).counts == (10,)
+    (tmp_path / "characters.txt").write_text("<space>\nt\nh\ne\n")
+    characters = ("--tokens", "characters", "--vocabulary", tmp_path / "characters.txt")
+    call(ngram_train_command, "--text", text, "--output", output, *characters)
+    assert sorted(load_ngram(output).words[3:]) == ["<space>", "e", "h", "t"]
     call(ngram_train_command, "--text", text, "--output", output, "--tokens", "characters", "--order", 6)
     assert load_ngram(output).ngram(["t", "h", "e", "<space>", "c", "a"]) is not None
 
@@ -99,11 +103,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, text: Path) -> 
         (DataError, "latin.txt:1: not UTF-8", {"text": [text, tmp_path / "latin.txt"]}),
         (DataError, "absent: cannot read the text", {"text": tmp_path / "absent"}),
         (DataError, "absent: cannot read the text", {"text": text, "vocabulary": tmp_path / "absent"}),
-        (
-            DataError,
-            "empty.txt: the text holds no words",
-            {"text": text, "vocabulary": tmp_path / "empty.txt"},
-        ),
+        (ConfigError, "vocabulary: 0 words", {"text": text, "vocabulary": tmp_path / "empty.txt"}),
         (ConfigError, "vocabulary: -3 words", {"text": text, "vocabulary": -3}),
     ]
     (tmp_path / "empty.txt").write_text("\n")

@@ -25,7 +25,7 @@ def read_text(paths: Paths, *, normaliser: Normaliser | None, sentences: Sentenc
     """A text file or several as one string in which each line ends with a newline.
 
     Args:
-        paths: text files, plain or gz, or manifests (.jsonl).
+        paths: text files, plain or gz, or manifests (.jsonl, .json).
         normaliser: for each line; those without text are left out. None takes everything as it stands.
         sentences: "lines" takes each line for a sentence; "prose" finds them in text with lines broken anywhere.
 
