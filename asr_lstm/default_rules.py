@@ -118,8 +118,8 @@ def choose_size(speech: Speech, *, passes: float, gpu: bool) -> tuple[int, int]:
     2 x 96 for closed vocabularies (digits; yesno does with 1 x 96), 3 x 256 for open text from 0.4 to 2.5 h
     (speechocean762, run 5; folder), 3 x 320 where it would be learned by heart (speechocean762, its hour), and 3 x 448
     if there is time for 80 epochs of 2.5 h (best.yaml as it was on 2026-12-01, with twice the synthetic speech: CER 2
-    points below the hour), 2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and 11). From
-    50 h up, on a GPU, 4 x 640, which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
+    points below the hour), 2 x 256 where each recording is heard a few times only (librispeech, runs 2, 3 and 11).
+    From 50 h up, on a GPU, 4 x 640, which EESEN took for 100 h of LibriSpeech, with dropout; it was not run here.
     """
     if speech.closed and speech.hours < _LITTLE_HOURS:
         return 2, 96
