@@ -31,7 +31,7 @@ NEEDED = (
     "safetensors>=0.4",
     "jsonargparse[signatures]>=4.49",
     "PyYAML>=6",
-    "rich>=13",
+    "rich>=13.8",
     "tensorboard>=2.16",
     "numpy>=1.26",
 )
