@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        # What is left in the buffer is written once more at the end, and must find somebody to take it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from asr_lstm.console import print_to_nobody  # rich is not for every start
+
+        print_to_nobody()
         return DONE
     except OSError as error:  # a full disk, a folder without permission to write
         return _complain(f"asr-lstm {verb}: {error}")

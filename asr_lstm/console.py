@@ -8,6 +8,14 @@ import sys
 from rich.console import Console
 
 
+def print_to_nobody() -> None:
+    """Give standard output, whose reader has gone, another one.
+
+    What is left in its buffer is written once more at the end, and must find somebody to take it.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class ReaderConsole(Console):
     """Standard output, whose reader may have gone, as `| head` does: what is left to print is not missed.
 
@@ -17,5 +25,4 @@ class ReaderConsole(Console):
     def on_broken_pipe(self) -> None:
         """Print to nobody from now on."""
         self.quiet = True
-        # What is left in the buffer is written once more at the end, and must find somebody to take it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_to_nobody()

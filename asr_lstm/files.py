@@ -88,7 +88,8 @@ def _where(path: Path) -> Path:
 
 def _is_no_file(path: Path) -> bool:
     """Whether something is there that no file may take the place of, be it /dev/stdout led to a file."""
-    system = path.absolute().parts[1:2] in (("dev",), ("proc",)) and path.absolute().parts[2:3] != ("shm",)
+    top = path.absolute().parts[1:3]
+    system = top[:1] in (("dev",), ("proc",)) and top != ("dev", "shm")
     return path.exists() and (system or not path.is_file())
 
 

@@ -120,16 +120,17 @@ def _write_shard(path: Path, texts: Mapping[Path, str], names: Mapping[Path, str
 
 def _is_whole(path: Path, names: Mapping[Path, str], texts: Mapping[Path, str]) -> bool:
     """Whether an archive is there that holds just these files, as they are now, with these texts."""
+    found = {source: source.stat() for source in names if os.path.isfile(source)}
     wanted = {
-        name: (source.stat().st_size, str(source), texts[source])
-        for source, name in names.items()
-        if _has_content(source)
+        names[source]: (now.st_size, str(source), texts[source])
+        for source, now in found.items()
+        if now.st_size
     }
     sizes: dict[str, int] = {}
     about: dict[str, tuple[str, str]] = {}
     try:
         written = path.stat().st_mtime_ns
-        if any(source.stat().st_mtime_ns > written for source in names if _has_content(source)):
+        if any(now.st_size and now.st_mtime_ns > written for now in found.values()):
             return False  # changed since, be it to as many bytes
         with tarfile.open(path) as archive:
             for member in archive:

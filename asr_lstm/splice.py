@@ -66,7 +66,6 @@ class Splicer:
         share: float,
     ) -> None:
         self._utterances = utterances
-        self._words = words
         self._load = load
         self._rate = rate
         self._share = share

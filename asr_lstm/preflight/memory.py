@@ -28,9 +28,8 @@ def encoder_frames(front_end: FrontEnd, seconds: Sequence[float], *, factor: int
     config = front_end.config
     rate = config.rate if config.kind == "log_mel" else 1000 / config.hop_ms
     lengths = torch.from_numpy(np.floor(np.asarray(seconds, np.float64) * rate).astype(np.int64))
-    frames = front_end.output_lengths(lengths)
-    reduced: list[int] = torch.div(frames + factor - 1, factor, rounding_mode="floor").tolist()
-    return reduced
+    frames: list[int] = (-(-front_end.output_lengths(lengths) // factor)).tolist()
+    return frames
 
 
 def count_parameters(dims: int, encoder: EncoderConfig, *, units: int, stack: int = 1) -> int:
